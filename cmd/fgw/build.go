@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// buildApp compiles the Go package in dir into an executable file to, as a
+// facet can run it: static, with no path of this machine in it. What the
+// compiler says goes to diagnostics as it is.
+func buildApp(ctx context.Context, dir, to string, diagnostics io.Writer) error {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		return &failure{what: "deploy", why: "the Go toolchain is not on PATH, and " + dir + " has to be built",
+			hint: "install Go from https://go.dev/dl/, or deploy an executable file", code: "no_toolchain", exit: exitFailed}
+	}
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", to}
+	env := append(os.Environ(), "CGO_ENABLED=0", "PWD="+dir)
+	if _, err := os.Stat(filepath.Join(dir, "vendor", "modules.txt")); err == nil {
+		// Told outright, since a GOFLAGS or a workspace around dir would say otherwise.
+		args = append(args, "-mod=vendor")
+		env = append(env, "GOWORK=off")
+	}
+	cmd := exec.CommandContext(ctx, goTool, append(args, ".")...)
+	cmd.Dir, cmd.Env = dir, env
+	cmd.Stdout, cmd.Stderr = diagnostics, diagnostics
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return &failure{what: "deploy", why: fmt.Sprintf("%s does not build; the compiler's words are above", dir),
+			code: "build_failed", exit: exitFailed}
+	}
+	return err
+}

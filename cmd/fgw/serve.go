@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/facetgateway/fgw/gateway"
+	"github.com/facetgateway/fgw/sandboxd"
+	"github.com/urfave/cli/v2"
+)
+
+const defaultListen = "127.0.0.1:8080"
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run the gateway in the foreground",
+		Description: "It prints one line on standard output once it serves, and logs to standard error. SIGTERM or ^C\n" +
+			"lets running requests finish (10 s) and stops; a second one stops now.",
+		Flags: append(gatewayFlags("info"),
+			&cli.StringSliceFlag{Name: "listen", Usage: "serve HTTP at `ADDR`; may be given several times, and end in :0 for any free port", Value: cli.NewStringSlice(defaultListen)},
+		),
+		Action: func(c *cli.Context) error {
+			if _, err := arguments(c, 0, 0); err != nil {
+				return err
+			}
+			dir, err := dataDir(c)
+			if err != nil {
+				return err
+			}
+			cfg, err := gatewayConfig(c, dir, c.StringSlice("listen"))
+			if err != nil {
+				return err
+			}
+			cfg.OnReady = func(addrs []string) { fmt.Fprintln(c.App.Writer, readyLine(addrs, dir)) }
+			ctx, end := servingSignals(&cfg)
+			defer end()
+			return serving(sandboxd.Serve(ctx, cfg), cfg.Listen)
+		},
+	}
+}
+
+// gatewayFlags are those of the commands that run a gateway, which differ in
+// how much they log.
+func gatewayFlags(logLevel string) []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "base-domain", Usage: "apps have origins below `DOMAIN`, too, besides localhost"},
+		&cli.IntFlag{Name: "workers", Usage: "SQL workers, `N`", DefaultText: "one per core"},
+		&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` is debug, info, warn or error", Value: logLevel},
+		&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` is text or json", Value: "text", Action: oneOf("log-format", "text", "json")},
+	}
+	for _, layer := range sandboxd.RequiredLayers() {
+		flags = append(flags, &cli.BoolFlag{Name: insecureFlag(layer), Category: "for development only, where nobody else reaches this machine",
+			Usage: "serve although the layer " + layer + " is missing"})
+	}
+	return flags
+}
+
+func insecureFlag(layer string) string {
+	return "insecure-dev-" + strings.ReplaceAll(layer, "_", "-")
+}
+
+// gatewayConfig is what the flags say.
+func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config, error) {
+	log, err := logger(c.App.ErrWriter, c.String("log-format"), c.String("log-level"))
+	if err != nil {
+		return sandboxd.Config{}, err
+	}
+	own, err := json.Marshal(gateway.Config{
+		BaseDomain: c.String("base-domain"),
+		AllowUIDs:  startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
+		LogLevel:   c.String("log-level"),
+	})
+	if err != nil {
+		return sandboxd.Config{}, err
+	}
+	cfg := sandboxd.Config{DataDir: dir, Listen: listen, GatewayConfig: own, Workers: c.Int("workers"), Log: log}
+	for _, layer := range sandboxd.RequiredLayers() {
+		if c.Bool(insecureFlag(layer)) {
+			cfg.Insecure = append(cfg.Insecure, layer)
+			log.Warn("INSECURE: apps run although a layer of confinement may be missing", "layer", layer)
+		}
+	}
+	return cfg, nil
+}
+
+// startedBy are the users who may administer the gateway besides root and the
+// service's own: whoever started it, also by way of sudo.
+func startedBy(uid int, sudo string) []int {
+	uids := []int{uid}
+	if n, err := strconv.Atoi(sudo); uid == 0 && err == nil && n > 0 {
+		uids = append(uids, n)
+	}
+	return uids
+}
+
+func logger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, wrongUsage("--log-level", "%q is none of debug, info, warn, error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, options)), nil
+}
+
+// readyLine is the one line that serve prints, and scripts wait for.
+func readyLine(addrs []string, dir string) string {
+	line := "fgw: serving"
+	for _, a := range addrs {
+		line += " http://" + a
+	}
+	return line + " data " + dir
+}
+
+// servingSignals makes the first SIGTERM or ^C drain the gateway and the second
+// one stop it at once.
+func servingSignals(cfg *sandboxd.Config) (context.Context, func()) {
+	ctx, drain := context.WithCancel(context.Background())
+	stop, ended := make(chan struct{}), make(chan struct{})
+	cfg.Stop = stop
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for _, act := range []func(){drain, func() { close(stop) }} {
+			select {
+			case s := <-signals:
+				cfg.Log.Info("stopping", "signal", s.String())
+				act()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(ended)
+		<-watched
+		drain()
+	}
+}
+
+// serving words the errors with which a gateway ends. Ending because it was
+// told to is none.
+func serving(err error, listen []string) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if errors.Is(err, sandboxd.ErrPortInUse) {
+		f := failed("serve", err).(*failure)
+		f.hint = fmt.Sprintf("another program listens there (`ss -ltnp` says which); choose another address with --listen, or any free port: --listen %s", freePort(listen))
+		return f
+	}
+	return err
+}
+
+// freePort is the first address with its port replaced by "any".
+func freePort(listen []string) string {
+	if len(listen) > 0 {
+		if host, _, err := net.SplitHostPort(listen[0]); err == nil {
+			return net.JoinHostPort(host, "0")
+		}
+	}
+	return "127.0.0.1:0"
+}

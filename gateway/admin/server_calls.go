@@ -1,0 +1,361 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/registry"
+)
+
+// maxBody is the largest body of a call other than a deploy: an app's
+// environment and secrets, with what JSON adds.
+const maxBody = 4 << 20
+
+func (s *server) namespace(ns *registry.Namespace) Namespace {
+	return Namespace{
+		Name: ns.Name, Supervisor: ns.Supervisor, Create: ns.Create, Access: ns.Access,
+		Limits: ns.Limits, Objects: s.Registry.CountObjects(ns), CreatedAt: ns.CreatedAt,
+	}
+}
+
+func (s *server) namespaces(*http.Request) (any, error) {
+	all := []Namespace{}
+	for _, ns := range s.Registry.Namespaces() {
+		all = append(all, s.namespace(ns))
+	}
+	return all, nil
+}
+
+func (s *server) namespaceAnswer(ns *registry.Namespace, err error) (any, error) {
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	return s.namespace(ns), nil
+}
+
+func (s *server) namespaceCreate(r *http.Request) (any, error) {
+	return s.namespaceAnswer(s.Registry.CreateNamespace(r.Context(), r.URL.Query().Get("namespace")))
+}
+
+func (s *server) namespaceShow(r *http.Request) (any, error) {
+	return s.namespaceAnswer(s.Registry.Namespace(r.URL.Query().Get("namespace")))
+}
+
+func (s *server) namespaceSet(r *http.Request) (any, error) {
+	values, err := readPairs(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.namespaceAnswer(s.Registry.SetNamespace(r.Context(), r.URL.Query().Get("namespace"), values))
+}
+
+func (s *server) namespaceRemove(r *http.Request) (any, error) {
+	name := r.URL.Query().Get("namespace")
+	err := s.Runtime.RemoveNamespace(r.Context(), name, r.URL.Query().Get("force") == "true")
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	s.collect(r)
+	return nil, s.Logs.Remove(r.Context(), address.Address{Namespace: name})
+}
+
+func appVersion(v *registry.Version) AppVersion {
+	return AppVersion{Live: v.Live, Namespace: v.Namespace, App: v.App, Version: v.Version, Bundle: v.Bundle, Bytes: v.Bytes, CreatedAt: v.CreatedAt}
+}
+
+func (s *server) apps(r *http.Request) (any, error) {
+	live, err := s.Registry.Apps(r.URL.Query().Get("namespace"))
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	all := []AppVersion{}
+	for _, v := range live {
+		all = append(all, appVersion(v))
+	}
+	return all, nil
+}
+
+// app reads which app a call is about, and checks that its namespace exists.
+func (s *server) app(r *http.Request) (ns, app string, err error) {
+	q := r.URL.Query()
+	ns, app = q.Get("namespace"), q.Get("app")
+	if _, err := s.Registry.Namespace(ns); err != nil {
+		return "", "", notFound(err, codeNamespaceNotFound)
+	}
+	return ns, app, nil
+}
+
+func (s *server) versions(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	versions, err := s.Registry.Versions(r.Context(), ns, app)
+	if err != nil {
+		return nil, notFound(err, codeAppNotFound)
+	}
+	all := []AppVersion{}
+	for i := range versions {
+		all = append(all, appVersion(&versions[i]))
+	}
+	return all, nil
+}
+
+// deploy refuses before it reads the body what it can refuse by name.
+func (s *server) deploy(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := address.CheckName(app); err != nil {
+		return nil, err
+	}
+	limit := s.MaxBundle
+	if limit <= 0 {
+		limit = bundle.MaxBytes
+	}
+	if r.ContentLength > limit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", bundle.ErrTooLarge, r.ContentLength, limit)
+	}
+	hash, bytes, err := s.Bundles.Put(r.Context(), r.Body, limit, func(f *os.File) error { return bundle.Check(f) })
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Registry.AddVersion(r.Context(), ns, app, hash, bytes)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Runtime.Deployed(r.Context(), ns, app); err != nil {
+		return nil, err
+	}
+	d := Deployment{Namespace: ns, App: app, Version: v.Version, Bundle: hash, Bytes: bytes}
+	if s.URL != nil {
+		d.URL = s.URL(ns, app)
+	}
+	return d, nil
+}
+
+func (s *server) rollback(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	version, err := number(r, "version", 0, 1<<31)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Registry.Rollback(r.Context(), ns, app, version)
+	if err != nil {
+		return nil, notFound(err, codeAppNotFound)
+	}
+	if err := s.Runtime.Deployed(r.Context(), ns, app); err != nil {
+		return nil, err
+	}
+	return appVersion(&v), nil
+}
+
+func (s *server) appSet(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	values, err := readPairs(r)
+	if err != nil {
+		return nil, err
+	}
+	env, secrets := make(map[string]string), make(map[string]string)
+	for key, value := range values {
+		if name, ok := strings.CutPrefix(key, "env."); ok {
+			env[name] = value
+		} else if name, ok := strings.CutPrefix(key, "secret."); ok {
+			secrets[name] = value
+		} else {
+			return nil, fmt.Errorf("%w: there is no key %q: use env.NAME or secret.NAME", registry.ErrBadValue, key)
+		}
+	}
+	return nil, notFound(s.Registry.SetApp(r.Context(), ns, app, env, secrets), codeAppNotFound)
+}
+
+func (s *server) appRemove(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Registry.RemoveApp(r.Context(), ns, app); err != nil {
+		return nil, notFound(err, codeAppNotFound)
+	}
+	s.collect(r)
+	return nil, s.Runtime.Deployed(r.Context(), ns, app)
+}
+
+// collect removes bundles that no version refers to any more. That it fails
+// costs space and not the call.
+func (s *server) collect(r *http.Request) {
+	used, err := s.Registry.Bundles(r.Context())
+	if err == nil {
+		_, _, err = s.Bundles.Collect(func(hash string) bool { return used[hash] })
+	}
+	if err != nil {
+		s.Log.Warn("unused bundles were not removed", slog.Any("error", err))
+	}
+}
+
+// maxObjects is how many objects one listing gives.
+const maxObjects = 1000
+
+func (s *server) objects(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	limit, err := number(r, "limit", 0, maxObjects)
+	if err != nil {
+		return nil, err
+	}
+	if limit == 0 {
+		limit = maxObjects
+	}
+	found, err := s.Registry.Objects(r.Context(), q.Get("namespace"), q.Get("prefix"), limit, q.Get("after"))
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	all := []Object{}
+	for i := range found {
+		all = append(all, object(&found[i].Object, found[i].Facets, found[i].StorageBytes))
+	}
+	return all, nil
+}
+
+func object(o *registry.Object, facets int, bytes int64) Object {
+	a := address.Address{Namespace: o.Namespace, Object: o.Name}
+	return Object{Address: a.String(), Namespace: o.Namespace, Object: o.Name, ID: o.ID, Facets: facets, StorageBytes: bytes, CreatedAt: o.CreatedAt}
+}
+
+func (s *server) objectCreate(r *http.Request) (any, error) {
+	a, err := objectAddress(r)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.Registry.CreateObject(r.Context(), a.Namespace, a.Object)
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	return object(o, 0, 0), nil
+}
+
+func (s *server) objectRemove(r *http.Request) (any, error) {
+	a, err := objectAddress(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Runtime.RemoveObject(r.Context(), a.Namespace, a.Object); err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	return nil, s.Logs.Remove(r.Context(), a)
+}
+
+func (s *server) facets(r *http.Request) (any, error) {
+	prefix, err := address.Parse(r.URL.Query().Get("address"))
+	if err != nil {
+		return nil, err
+	}
+	if prefix.Namespace != "" {
+		if _, err := s.Registry.Namespace(prefix.Namespace); err != nil {
+			return nil, notFound(err, codeNamespaceNotFound)
+		}
+	}
+	all, err := s.Runtime.Facets(r.Context(), prefix)
+	if all == nil {
+		all = []FacetInfo{}
+	}
+	return all, err
+}
+
+func (s *server) facetInspect(r *http.Request) (any, error) {
+	a, err := facetAddress(r, "address")
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Runtime.Inspect(r.Context(), a)
+	if err != nil {
+		return nil, notFound(err, codeFacetNotFound)
+	}
+	return d, nil
+}
+
+func (s *server) facetUsage(r *http.Request) (any, error) {
+	a, err := facetAddress(r, "address")
+	if err != nil {
+		return nil, err
+	}
+	u, err := s.Runtime.Usage(r.Context(), a)
+	if err != nil {
+		return nil, notFound(err, codeFacetNotFound)
+	}
+	return u, nil
+}
+
+func (s *server) facetAbort(r *http.Request) (any, error) {
+	a, err := facetAddress(r, "address")
+	if err != nil {
+		return nil, err
+	}
+	return nil, notFound(s.Runtime.Abort(r.Context(), a, r.URL.Query().Get("reason")), codeFacetNotFound)
+}
+
+func (s *server) facetDelete(r *http.Request) (any, error) {
+	a, err := facetAddress(r, "address")
+	if err != nil {
+		return nil, err
+	}
+	return nil, notFound(s.Runtime.Delete(r.Context(), a), codeFacetNotFound)
+}
+
+func (s *server) facetClone(r *http.Request) (any, error) {
+	src, err := facetAddress(r, "src")
+	if err != nil {
+		return nil, err
+	}
+	dst, err := facetAddress(r, "dst")
+	if err != nil {
+		return nil, err
+	}
+	return nil, notFound(s.Runtime.Clone(r.Context(), src, dst), codeFacetNotFound)
+}
+
+// readPairs reads a JSON object of texts.
+func readPairs(r *http.Request) (map[string]string, error) {
+	var pairs map[string]string
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&pairs); err != nil {
+		return nil, Errorf(http.StatusBadRequest, "bad_request", "the body must be a JSON object of strings: %v", err)
+	}
+	return pairs, nil
+}
+
+// number reads a parameter; absent is 0.
+func number(r *http.Request, key string, lo, hi int) (int, error) {
+	text := r.URL.Query().Get(key)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < lo || n > hi {
+		return 0, Errorf(http.StatusBadRequest, "bad_request", "%s=%s: a number from %d to %d is allowed", key, text, lo, hi)
+	}
+	return n, nil
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	if v == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.Encode(v)
+}

@@ -1,0 +1,342 @@
+package facet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/gate"
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/gateway/relay"
+	"github.com/facetgateway/fgw/gateway/sqlpool"
+	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Spec is what an instance is started with; it keeps it until it ends.
+type Spec struct {
+	Bundle  string // SHA-256 of the executable
+	App     string
+	Version int
+	Limits  registry.Limits
+	Start   wire.Start
+}
+
+// instance is one life of a facet.
+type instance struct {
+	*node
+	spec  *Spec
+	since time.Time
+
+	// What start makes and end lets go of. Written by run before ready is closed.
+	proc    *protocol.Process
+	sql     *sqlpool.Channel
+	gate    *gate.Gate
+	conn    *wire.Conn
+	mux     *yamux.Session
+	session *relay.Session
+	control net.Conn
+	output  *output
+
+	ready   chan struct{} // closed when running, or failed with failure set
+	failure error
+	stack   string        // of a panic in the app's start function
+	stopped chan struct{} // closed when the facet says that its stop handler returned
+	gone    chan struct{} // closed when nothing of the instance is left
+
+	killOnce sync.Once
+	dead     chan struct{} // closed when someone decided that the instance ends
+
+	// Guarded by node.mu.
+	state      state
+	inflight   int
+	idle       *time.Timer
+	stopReason string
+	code, why  string // of kill; what its requests are told
+	exit       *Exit
+}
+
+func newInstance(n *node) *instance {
+	return &instance{node: n, since: time.Now(), ready: make(chan struct{}), stopped: make(chan struct{}), gone: make(chan struct{}), dead: make(chan struct{})}
+}
+
+// addr is the facet's address.
+func (n *node) addr() address.Address {
+	return address.Address{Namespace: n.key.namespace, Object: n.key.object, Facets: n.target.Path, Root: len(n.target.Path) == 0}
+}
+
+func (n *node) address() string { return n.addr().String() }
+
+// run is the instance's life: start, wait until it ends, let go. It is the one
+// goroutine that owns the instance's parts.
+func (in *instance) run() {
+	defer in.m.live.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	err := in.start(ctx)
+	cancel()
+	if err == nil {
+		in.mu.Lock()
+		if in.state == starting {
+			in.state = running
+			if in.inflight == 0 { // everyone who waited has gone
+				in.armIdle(in.spec.Limits.IdleTimeout)
+			}
+		}
+		in.mu.Unlock()
+		close(in.ready)
+		in.watch()
+	}
+	in.finish(err)
+}
+
+// start brings the process up and through the app's start function.
+func (in *instance) start(ctx context.Context) error {
+	spec, place, err := in.resolve(ctx)
+	if err != nil {
+		return err
+	}
+	in.spec = spec
+	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(&spec.Limits)}); err != nil {
+		return fmt.Errorf("attach the database: %w", err)
+	}
+	in.gate = in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed)
+	if err := in.spawn(ctx, &spec.Limits); err != nil {
+		return err
+	}
+	if err := in.greet(ctx); err != nil {
+		return err
+	}
+	return in.begin(ctx)
+}
+
+// spawn starts the confined process and hands it its wires.
+func (in *instance) spawn(ctx context.Context, limits *registry.Limits) error {
+	exe, err := in.m.Bundles.Open(in.spec.Bundle)
+	if err != nil {
+		return fmt.Errorf("open the bundle: %w", err)
+	}
+	defer exe.Close()
+	ours, theirs, err := socketpair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		return err
+	}
+	in.conn = wire.NewConn(conn, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer write.Close()
+	in.output = in.m.newOutput(in, read)
+	sql := in.sql.FacetEnd()
+	defer sql.Close()
+	in.proc, err = in.m.Sandbox.SpawnFacet(ctx,
+		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli},
+		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: write})
+	if err != nil {
+		return fmt.Errorf("start the process: %w", err)
+	}
+	return nil
+}
+
+func socketpair() (ours, theirs *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "wire"), os.NewFile(uintptr(fds[1]), "facet's wire"), nil
+}
+
+// greet tells the process which facet it is and waits for its answer.
+func (in *instance) greet(ctx context.Context) error {
+	hello, err := wire.AppendStart(nil, &in.spec.Start)
+	if err != nil {
+		return problem.New(problem.BadRequest, "%v", err)
+	}
+	deadline := time.Now().Add(answerTime)
+	in.conn.Conn.SetDeadline(deadline)
+	written := make(chan error, 1)
+	go func() { // the message may be larger than the socket's buffer, and the facet may not read
+		_, err := in.conn.Conn.Write(hello)
+		written <- err
+	}()
+	_, err = wire.ReadAnswer(in.conn.Conn)
+	if err == nil {
+		err = <-written
+	}
+	in.conn.Conn.SetDeadline(time.Time{})
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = fmt.Errorf("the process said nothing on the wire for %s: %w", answerTime, wire.ErrNotFacet)
+		in.kill(problem.FacetProtocol, err.Error())
+		return err
+	case errors.Is(err, wire.ErrNotFacet), errors.Is(err, wire.ErrVersion):
+		in.kill(problem.FacetProtocol, err.Error())
+		return err
+	default: // end of file: it ended, and how is said by its exit
+		return fmt.Errorf("the process ended before it spoke the wire: %w", err)
+	}
+	// The accept backlog holds what the facet may open at once; what it opens beyond is a breach.
+	in.mux, err = yamux.Client(in.conn, wire.Config(max(1, in.spec.Start.MaxStreams), stallTime))
+	if err != nil {
+		return err
+	}
+	in.session = relay.NewSession(in.mux, in.gate.Wait, in.m.Budget)
+	return nil
+}
+
+// stallTime is how long bytes may wait for a facet that reads nothing (SPEC §9).
+const stallTime = 30 * time.Second
+
+// begin opens the control stream and waits for the app's start function.
+func (in *instance) begin(ctx context.Context) error {
+	control, err := in.mux.OpenStream()
+	if err == nil {
+		err = wire.WriteKind(control, wire.StreamControl)
+	}
+	if err != nil {
+		return fmt.Errorf("open the control stream: %w", err)
+	}
+	in.control = control
+	go in.acceptStreams()
+	deadline, _ := ctx.Deadline()
+	control.SetReadDeadline(deadline)
+	t, body, err := wire.ReadControl(control)
+	control.SetReadDeadline(time.Time{})
+	switch {
+	case err != nil && ctx.Err() != nil, isTimeout(err):
+		in.kill(problem.FacetTimeout, "the app's start function did not return within "+startTime.String())
+		return context.DeadlineExceeded
+	case err != nil:
+		return fmt.Errorf("the process ended in its start function: %w", err)
+	case t == wire.FrameReady:
+		if err := in.gate.Wait(); err != nil {
+			in.kill(problem.DiskFull, "what the facet wrote could not be made durable")
+			return err
+		}
+		go in.readControl()
+		return nil
+	case t == wire.FrameFailed:
+		var f wire.Failed
+		if err := json.Unmarshal(body, &f); err != nil {
+			in.kill(problem.FacetProtocol, "an unreadable control frame")
+			return err
+		}
+		in.stack = f.Stack
+		in.kill(problem.FacetStart, startFailure(&f))
+		return errors.New(f.Message)
+	}
+	in.kill(problem.FacetProtocol, fmt.Sprintf("control frame of type %d before READY", t))
+	return wire.ErrNotFacet
+}
+
+func startFailure(f *wire.Failed) string {
+	if f.Panic {
+		return "the app's start function panicked: " + clip(f.Message)
+	}
+	return "the app did not start: " + clip(f.Message)
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// readControl reads what a running facet says on its control stream: STOPPED, once.
+func (in *instance) readControl() {
+	for {
+		t, _, err := wire.ReadControl(in.control)
+		switch {
+		case err != nil:
+			if !in.mux.IsClosed() {
+				in.kill(problem.FacetProtocol, "the facet closed its control stream")
+			}
+			return
+		case t == wire.FrameStopped:
+			close(in.stopped)
+			return
+		default:
+			in.kill(problem.FacetProtocol, fmt.Sprintf("control frame of type %d from a running facet", t))
+			return
+		}
+	}
+}
+
+// watch returns when the instance ends: its process, its wire, its database channel, or by decision.
+func (in *instance) watch() {
+	select {
+	case <-in.dead:
+	case <-in.proc.Done():
+	case <-in.sql.Done():
+		in.kill(problem.FacetAborted, "its database channel ended: "+errText(in.sql.Err()))
+	case <-in.mux.CloseChan():
+		if err := in.conn.Breach(); err != nil {
+			in.kill(problem.FacetProtocol, err.Error())
+			return
+		}
+		select { // a process that ends closes its wire a moment before it can be reaped
+		case <-in.proc.Done():
+		case <-in.dead:
+		case <-time.After(killTime / 10):
+			in.kill(problem.FacetProtocol, "the facet closed its wire")
+		}
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "the worker let go of it"
+	}
+	return err.Error()
+}
+
+// kill decides that the instance ends, and why; the first decision stands.
+func (in *instance) kill(code, why string) {
+	in.killOnce.Do(func() {
+		in.mu.Lock()
+		in.state, in.code, in.why = stopping, code, why
+		in.mu.Unlock()
+		close(in.dead)
+	})
+}
+
+// dying reports whether the instance ends or its wire is lost.
+func (in *instance) dying() bool {
+	select {
+	case <-in.dead:
+		return true
+	case <-in.proc.Done():
+		return true
+	case <-in.mux.CloseChan():
+		return true
+	default:
+		return false
+	}
+}
+
+// ended returns how the instance ended, once gone is closed.
+func (in *instance) ended() *Exit {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.exit == nil {
+		return &Exit{Reason: "crash", Detail: "the facet is ending", code: problem.FacetCrashed}
+	}
+	return in.exit
+}

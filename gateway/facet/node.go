@@ -1,0 +1,218 @@
+package facet
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
+)
+
+// node is one facet: at most one instance at a time, and what is remembered
+// between its lives.
+type node struct {
+	m      *Manager
+	key    key
+	target Target // as of the first request; its namespace's settings are read anew at each start
+
+	mu       sync.Mutex
+	in       *instance     // nil: stopped
+	held     chan struct{} // while not nil, nothing may start: a delete or clone is under way; closed at its end
+	crashes  int           // in a row
+	retryAt  time.Time     // no start before
+	lastExit *Exit
+	totals   totals
+}
+
+// totals are a facet's counts since the gateway started, without those of the running instance.
+type totals struct {
+	requests, errors, starts int64
+	usage                    Usage
+}
+
+type state int
+
+const (
+	starting state = iota
+	running
+	draining // finishes what it does; new requests wait for the next instance
+	stopping // told to stop, or killed
+)
+
+func strconvQuote(s string) string { return strconv.Quote(s) }
+
+// acquire returns the running instance with one more request in flight. It starts
+// one where there is none, and waits for one that starts or goes; all who wait
+// share it. It gives up with ctx.
+func (n *node) acquire(ctx context.Context, ns *registry.Namespace) (*instance, error) {
+	for {
+		n.mu.Lock()
+		in := n.in
+		var wait <-chan struct{}
+		switch {
+		case n.held != nil:
+			wait = n.held
+		case in == nil:
+			if err := n.mayStart(); err != nil {
+				n.mu.Unlock()
+				return nil, err
+			}
+			in = newInstance(n)
+			n.in = in
+			n.totals.starts++
+			go in.run()
+			fallthrough
+		case in.state == starting || in.state == running:
+			if in.inflight >= max(1, ns.Limits.InFlight) {
+				n.mu.Unlock()
+				return nil, &problem.Error{Code: problem.TooManyRequests, RetryAfter: time.Second,
+					Message: "this facet has " + strconv.Itoa(ns.Limits.InFlight) + " requests in flight, its limit (in_flight)"}
+			}
+			in.inflight++
+			if in.idle != nil {
+				in.idle.Stop()
+			}
+			if in.state == running {
+				n.mu.Unlock()
+				return in, nil
+			}
+			n.mu.Unlock()
+			return n.await(ctx, in)
+		default:
+			wait = in.gone
+		}
+		n.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// await waits for a starting instance in which the caller already counts.
+func (n *node) await(ctx context.Context, in *instance) (*instance, error) {
+	select {
+	case <-in.ready:
+		if in.failure == nil {
+			return in, nil
+		}
+		n.release(in, in.failure)
+		return nil, in.failure
+	case <-ctx.Done():
+		n.release(in, nil)
+		return nil, ctx.Err()
+	}
+}
+
+// mayStart says why no instance may start now, or counts the one that will. n.mu is held.
+func (n *node) mayStart() error {
+	if wait := time.Until(n.retryAt); wait > 0 {
+		p := &problem.Error{Code: problem.FacetBackoff, RetryAfter: wait,
+			Message: "the facet failed " + strconv.Itoa(n.crashes) + " times in a row and rests for " + wait.Round(time.Second/10).String()}
+		if n.lastExit != nil {
+			p.Message += "; last: " + n.lastExit.Detail
+		}
+		return p
+	}
+	if !n.m.enter() {
+		return &problem.Error{Code: problem.Overloaded, Message: "the gateway stops", RetryAfter: 5 * time.Second}
+	}
+	return nil
+}
+
+// release ends one request of the instance's. The last one starts its idle time.
+func (n *node) release(in *instance, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.totals.requests++
+	if err != nil {
+		n.totals.errors++
+	}
+	if in.inflight--; in.inflight > 0 {
+		return
+	}
+	switch in.state {
+	case running:
+		in.armIdle(in.spec.Limits.IdleTimeout)
+	case draining:
+		in.stop()
+	}
+}
+
+// drain lets the instance finish what it does and then stops it, if it is one of those
+// that which names; after drainTime its streams are cut.
+func (n *node) drain(which func(*instance) bool, reason string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	in := n.in
+	if in == nil || in.state > running {
+		return
+	}
+	if in.state == starting { // its code is not decided for sure yet: look again when it runs
+		go func() {
+			<-in.ready
+			if in.failure == nil {
+				n.drain(which, reason)
+			}
+		}()
+		return
+	}
+	if !which(in) {
+		return
+	}
+	in.state, in.stopReason = draining, reason
+	if in.inflight == 0 {
+		in.stop()
+		return
+	}
+	in.idle = time.AfterFunc(drainTime, func() { in.kill(problem.FacetAborted, reason) })
+}
+
+// end kills the instance, if one lives; its requests are told code and reason.
+func (n *node) end(code, reason string) *instance {
+	n.mu.Lock()
+	in := n.in
+	n.mu.Unlock()
+	if in != nil {
+		in.kill(code, reason)
+	}
+	return in
+}
+
+// hold ends the instance and keeps any other from starting until the returned function
+// is called. It waits for another holder.
+func (n *node) hold(ctx context.Context, code, reason string) (func(), error) {
+	for {
+		n.mu.Lock()
+		if other := n.held; other != nil {
+			n.mu.Unlock()
+			select {
+			case <-other:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		held := make(chan struct{})
+		n.held = held
+		n.mu.Unlock()
+		release := func() {
+			n.mu.Lock()
+			n.held = nil
+			n.mu.Unlock()
+			close(held)
+		}
+		if in := n.end(code, reason); in != nil {
+			select {
+			case <-in.gone:
+			case <-ctx.Done():
+				release()
+				return nil, ctx.Err()
+			}
+		}
+		return release, nil
+	}
+}

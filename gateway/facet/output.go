@@ -1,0 +1,72 @@
+package facet
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/logs"
+)
+
+// tailBytes is how much of a facet's last output is kept to say why it ended: a
+// goroutine's trace, not a book.
+const tailBytes = 8 << 10
+
+// output reads what a facet prints, line by line, into its log.
+type output struct {
+	log  *logs.Writer
+	pipe *os.File
+	done chan struct{}
+
+	mu   sync.Mutex
+	tail []byte // guarded by mu
+}
+
+func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
+	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, done: make(chan struct{})}
+	go o.read()
+	return o
+}
+
+func (o *output) read() {
+	defer close(o.done)
+	br := bufio.NewReaderSize(o.pipe, 16<<10)
+	for {
+		line, err := br.ReadSlice('\n')
+		if len(line) > 0 {
+			o.remember(line)
+			// A line longer than the buffer arrives in pieces: each is a line of its own in the log.
+			o.log.Append(logs.StreamOutput, "", strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD"))
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+func (o *output) remember(line []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tail = append(o.tail, line...); len(o.tail) > 2*tailBytes {
+		o.tail = append(o.tail[:0], o.tail[len(o.tail)-tailBytes:]...)
+	}
+}
+
+// end reads the rest of what a process that has ended printed, for at most
+// outputTime, and returns the end of it.
+func (o *output) end() string {
+	o.pipe.SetReadDeadline(time.Now().Add(outputTime))
+	<-o.done
+	o.pipe.Close()
+	o.log.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tail := o.tail
+	if len(tail) > tailBytes {
+		tail = tail[len(tail)-tailBytes:]
+	}
+	return string(tail)
+}

@@ -1,0 +1,186 @@
+package facet
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// armIdle starts the idle time. The node's mutex is held.
+func (in *instance) armIdle(after time.Duration) {
+	in.idle = time.AfterFunc(after, func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if in.state != running || in.inflight > 0 {
+			return
+		}
+		if in.sql.InTransaction() { // it is in the midst of something: look again
+			in.armIdle(min(after, time.Second))
+			return
+		}
+		in.stopReason = ""
+		in.stop()
+	})
+}
+
+// stop tells the instance to stop, and kills it after stopTime. The node's mutex is held.
+func (in *instance) stop() {
+	in.state = stopping
+	if in.stopReason == "" {
+		in.stopReason = "idle"
+	}
+	reason := in.stopReason
+	in.why = reason
+	go func() {
+		in.control.SetWriteDeadline(time.Now().Add(stopTime))
+		err := wire.WriteControl(in.control, wire.FrameStop, wire.Stop{Reason: reason, GraceMS: int(stopTime / time.Millisecond)})
+		if err == nil {
+			select {
+			case <-in.stopped:
+			case <-in.proc.Done():
+			case <-in.dead:
+			case <-time.After(stopTime):
+			}
+		}
+		in.kill("", reason)
+	}()
+}
+
+// finish reaps the process, stores how the instance ended, and lets go of everything
+// it held. failure is what start failed with, nil for an instance that ran.
+func (in *instance) finish(failure error) {
+	var exit protocol.Exit
+	if in.proc != nil {
+		in.proc.Kill()
+		select {
+		case <-in.proc.Done():
+			exit = in.proc.Exit()
+		case <-time.After(killTime):
+			in.m.Log.Error("a facet's process does not end", "facet", in.address(), "pid", in.proc.PID())
+			<-in.proc.Done() // one instance ever: the next must not start beside it
+		}
+	}
+	if in.mux != nil {
+		in.mux.Close()
+		in.session.Close()
+	} else if in.conn != nil {
+		in.conn.Close()
+	}
+	said := ""
+	if in.output != nil {
+		said = in.output.end()
+	}
+	var usage Usage
+	if in.sql != nil {
+		usage = sqlUsage(in.sql.Usage())
+		ctx, cancel := context.WithTimeout(context.Background(), killTime)
+		if err := in.sql.Close(ctx); err != nil {
+			in.m.Log.Error("detach a facet's database", "facet", in.address(), "error", err)
+		}
+		cancel()
+	}
+	usage.CPUSeconds += exit.CPU.Seconds()
+	usage.MemoryPeakBytes = exit.MemoryPeak
+
+	in.mu.Lock()
+	how := in.how(exit, failure, said)
+	in.exit, in.lastExit = how, how
+	in.account(how)
+	in.totals.usage.add(usage)
+	in.in = nil
+	if in.idle != nil {
+		in.idle.Stop()
+	}
+	in.mu.Unlock()
+	if how.crashed() {
+		in.m.Log.Info("facet ended", "facet", in.address(), "reason", how.Reason, "detail", how.Detail)
+	}
+	if failure != nil {
+		in.failure = how.problem()
+		if p, ok := errors.AsType[*problem.Error](failure); ok && in.proc == nil {
+			in.failure = p // refused before any process was started
+		}
+		close(in.ready)
+	}
+	close(in.gone)
+}
+
+// account counts failures in a row and says when the next start may be. node.mu is held.
+func (n *node) account(e *Exit) {
+	if !e.crashed() {
+		n.crashes = 0
+		return
+	}
+	if time.Since(n.in.since) > settled {
+		n.crashes = 0
+	}
+	n.crashes++
+	n.retryAt = time.Now().Add(backoff(n.crashes))
+}
+
+// how says how the instance ended. What the kernel says comes before what the facet did: a
+// process that was killed for its memory also lost its wire. node.mu is held.
+func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
+	e := &Exit{At: time.Now().UTC(), stack: said}
+	if in.stack != "" {
+		e.stack = in.stack
+	}
+	switch {
+	case exit.OOM:
+		e.Reason, e.code = "memory", problem.FacetCrashed
+		e.Detail = "the facet ran out of memory: its limit is " + sizeText(in.spec.Limits.Memory)
+	case exit.Seccomp:
+		e.Reason, e.code = "seccomp", problem.FacetCrashed
+		e.Detail = "the facet made a system call that no app may make and was killed"
+	case in.code != "":
+		e.Reason, e.code, e.Detail = reasonOf(in.code), in.code, in.why
+	case in.why != "": // stopped as asked
+		e.Reason, e.code, e.Detail = stopReasonOf(in.why), problem.FacetAborted, in.why
+	case failure != nil && in.proc == nil:
+		p := problem.As(failure)
+		e.Reason, e.code, e.Detail = "start", p.Code, p.Message
+		if p.Code == problem.Internal {
+			in.m.Log.Error("start a facet", "facet", in.address(), "error", failure)
+			e.Detail = "the gateway could not start the facet; its log says why"
+		}
+	default:
+		e.Reason, e.code = "crash", problem.FacetCrashed
+		e.Detail = "the facet crashed: " + exit.String()
+		if failure != nil && in.mux == nil {
+			e.Detail = "the process ended before it spoke the facet wire (is it an app that calls sdk.Serve?): " + exit.String()
+		}
+		if line := crashLine(said); line != "" {
+			e.Detail += ": " + line
+		}
+	}
+	return e
+}
+
+func reasonOf(code string) string {
+	switch code {
+	case problem.FacetProtocol:
+		return "protocol"
+	case problem.FacetTimeout:
+		return "timeout"
+	case problem.FacetStart:
+		return "start"
+	case problem.DiskFull:
+		return "storage"
+	}
+	return "abort"
+}
+
+func stopReasonOf(why string) string {
+	switch {
+	case why == "idle":
+		return "idle"
+	case strings.Contains(why, "version"):
+		return "deploy"
+	}
+	return "shutdown"
+}

@@ -1,0 +1,72 @@
+package facet
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// acceptStreams takes the streams that the facet opens, until its wire is lost.
+func (in *instance) acceptStreams() {
+	logging := make(chan struct{}, 1) // at most one log stream
+	for {
+		st, err := in.mux.AcceptStream()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer st.Close()
+			kind, err := wire.ReadKind(st)
+			if err != nil {
+				return
+			}
+			switch kind {
+			case wire.StreamLog:
+				select {
+				case logging <- struct{}{}:
+					in.readLog(st)
+					<-logging
+				default:
+					in.kill(problem.FacetProtocol, "the facet opened a second log stream")
+				}
+			default:
+				in.kill(problem.FacetProtocol, fmt.Sprintf("the facet opened a stream of kind %#x", byte(kind)))
+			}
+		}()
+	}
+}
+
+// readLog takes the facet's structured records. The log itself bounds their rate: it
+// drops and counts what is over it, so reading on costs no more than the wire does.
+func (in *instance) readLog(st *yamux.Stream) {
+	for {
+		body, err := wire.ReadMessage(st)
+		if err != nil {
+			return
+		}
+		var r wire.LogRecord
+		if err := json.Unmarshal(body, &r); err != nil {
+			in.kill(problem.FacetProtocol, "an unreadable log record")
+			return
+		}
+		in.output.log.Append(logs.StreamLog, r.RequestID, logLine(&r))
+	}
+}
+
+// logLine writes a record as people read it: level, message, attributes as k=v.
+func logLine(r *wire.LogRecord) string {
+	var b strings.Builder
+	if r.Level != "" && r.Level != "INFO" {
+		b.WriteString(r.Level)
+		b.WriteByte(' ')
+	}
+	b.WriteString(r.Message)
+	appendAttrs(&b, "", r.Attrs)
+	return b.String()
+}

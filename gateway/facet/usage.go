@@ -1,0 +1,56 @@
+package facet
+
+import (
+	"context"
+
+	"github.com/facetgateway/fgw/gateway/sqlpool"
+)
+
+// Usage is what a facet has used since the gateway started.
+type Usage struct {
+	CPUSeconds      float64
+	MemoryPeakBytes int64
+	RowsRead        int64
+	RowsWritten     int64
+	Requests        int64
+	Errors          int64
+	Starts          int64
+	EgressBytes     int64
+}
+
+// add adds what one instance used.
+func (u *Usage) add(v Usage) {
+	u.CPUSeconds += v.CPUSeconds
+	u.MemoryPeakBytes = max(u.MemoryPeakBytes, v.MemoryPeakBytes)
+	u.RowsRead += v.RowsRead
+	u.RowsWritten += v.RowsWritten
+	u.EgressBytes += v.EgressBytes
+}
+
+// sqlUsage is the part of an instance's usage that its SQL worker counted; the worker's CPU time
+// is the facet's own, since it is spent on the facet's statements.
+func sqlUsage(s sqlpool.Usage) Usage {
+	return Usage{CPUSeconds: s.CPU.Seconds(), RowsRead: s.RowsRead, RowsWritten: s.RowsWritten}
+}
+
+// usage is the facet's usage now, the running instance included.
+func (n *node) usage(ctx context.Context) Usage {
+	n.mu.Lock()
+	u, in := n.totals.usage, n.in
+	u.Requests, u.Errors, u.Starts = n.totals.requests, n.totals.errors, n.totals.starts
+	if in != nil {
+		u.Requests += int64(in.inflight)
+	}
+	live := in != nil && in.state != starting
+	n.mu.Unlock()
+	if !live {
+		return u
+	}
+	now := sqlUsage(in.sql.Usage())
+	if s, err := in.proc.Stats(ctx); err == nil {
+		now.CPUSeconds += s.CPU.Seconds()
+		now.MemoryPeakBytes = s.MemoryPeak
+	}
+	u.add(now)
+	return u
+}

@@ -1,0 +1,129 @@
+package front
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/relay"
+)
+
+// extra are the headers that the gateway adds to a request.
+func extra(r *http.Request, id, prefix, child string) []relay.Header {
+	h := make([]relay.Header, 0, 8)
+	h = append(h, relay.Header{Name: "X-Request-Id", Value: id}, relay.Header{Name: "Traceparent", Value: traceparent(r)})
+	if state := r.Header.Get("Tracestate"); state != "" {
+		h = append(h, relay.Header{Name: "Tracestate", Value: state})
+	}
+	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h = append(h, relay.Header{Name: "X-Forwarded-For", Value: ip})
+	}
+	h = append(h, relay.Header{Name: "X-Forwarded-Host", Value: r.Host}, relay.Header{Name: "X-Forwarded-Proto", Value: scheme(r)})
+	if prefix != "" {
+		h = append(h, relay.Header{Name: "X-Forwarded-Prefix", Value: prefix})
+	}
+	if child != "" {
+		h = append(h, relay.Header{Name: "Fgw-Child", Value: child})
+	}
+	return h
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+func query(r *http.Request) string {
+	if r.URL.RawQuery == "" && !r.URL.ForceQuery {
+		return ""
+	}
+	return "?" + r.URL.RawQuery
+}
+
+// traceparent continues the client's trace, or begins one (W3C Trace Context, version 00).
+func traceparent(r *http.Request) string {
+	if given := r.Header.Get("Traceparent"); validTrace(given) {
+		return given
+	}
+	var b [24]byte
+	rand.Read(b[:])
+	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01"
+}
+
+func validTrace(s string) bool {
+	if len(s) != 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if i != 2 && i != 35 && i != 52 && !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f') {
+			return false
+		}
+	}
+	return strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
+}
+
+// prefixLocation puts what was cut off the path before a Location that is absolute within
+// the app; otherwise every redirect would leave it.
+func prefixLocation(h http.Header, prefix string) {
+	if prefix == "" {
+		return
+	}
+	for _, name := range []string{"Location", "Content-Location"} {
+		if to := h.Get(name); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") && !strings.HasPrefix(to, "/\\") {
+			h.Set(name, prefix+to)
+		}
+	}
+}
+
+// stripDomains takes the Domain attribute off cookies: an app sets cookies for its own
+// origin only, never for its neighbours' common domain.
+func stripDomains(h http.Header) {
+	lines := h["Set-Cookie"]
+	for i, line := range lines {
+		parts := strings.Split(line, ";")
+		kept := parts[:1]
+		for _, p := range parts[1:] {
+			name, _, _ := strings.Cut(p, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "domain") {
+				kept = append(kept, p)
+			}
+		}
+		lines[i] = strings.Join(kept, ";")
+	}
+}
+
+// WriteProblem writes a problem as the JSON that all of the gateway's errors have.
+func WriteProblem(w http.ResponseWriter, id string, p *problem.Error) {
+	type body struct {
+		Code      string `json:"code"`
+		Message   string `json:"message"`
+		Hint      string `json:"hint,omitempty"`
+		RequestID string `json:"request_id"`
+	}
+	h := w.Header()
+	h.Del("Content-Length")
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if s := p.Status(); p.RetryAfter > 0 || s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.RetryAfter.Seconds())))))
+	}
+	w.WriteHeader(p.Status())
+	json.NewEncoder(w).Encode(map[string]body{"error": {p.Code, p.Message, p.Hint, id}})
+}
+
+func quoteHost(s string) string {
+	if len(s) > 100 {
+		s = s[:100] + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,276 @@
+// Package front is the gateway's HTTP side: it decides which facet a request is
+// for and whether the request may reach it, hands it to the facet's instance, and
+// shapes the answer so that pages of different apps can't reach each other.
+//
+// There are two forms of address. The path form, /NAMESPACE/OBJECT/FACET/…, is
+// for programs: all facets would share one origin there, so a browser's navigation is sent
+// to the facet's own origin, and what is answered all the same carries a sandbox
+// policy and no cookies. The origin form, FACET--OBJECT--NAMESPACE.localhost, is for browsers.
+package front
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/facet"
+	"github.com/facetgateway/fgw/gateway/origin"
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/gateway/relay"
+)
+
+// Namespaces is what the front needs of the registry.
+type Namespaces interface {
+	Namespace(name string) (*registry.Namespace, error)
+}
+
+// Origins gives the address of an origin that is named by a hash.
+type Origins interface {
+	Origin(ctx context.Context, label string) (address string, err error)
+}
+
+// Facets serves a request for a facet.
+type Facets interface {
+	Serve(w http.ResponseWriter, r *http.Request, t *facet.Target, q *relay.Request, o *relay.Options) error
+}
+
+// Config is what a Front works with.
+type Config struct {
+	Namespaces Namespaces
+	Facets     Facets
+	Origins    Origins
+	BaseDomain string // besides localhost; "" for none
+	Ready      func() bool
+	Log        *slog.Logger
+}
+
+// Front is the HTTP handler of the gateway's listeners.
+type Front struct{ Config }
+
+// New returns a front.
+func New(c Config) *Front { return &Front{c} }
+
+// ServeHTTP answers one request.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := newRequestID()
+	w.Header().Set("X-Request-Id", id)
+	if err := f.serve(w, r, id); err != nil {
+		f.fail(w, r, id, err)
+	}
+}
+
+func (f *Front) serve(w http.ResponseWriter, r *http.Request, id string) error {
+	kind, label := splitHost(r.Host, f.BaseDomain)
+	switch kind {
+	case hostBad:
+		return &problem.Error{Code: problem.BadHost, Message: "this gateway does not answer for the host " + quoteHost(r.Host),
+			Hint: "use localhost, an IP address, or a name under --base-domain"}
+	case hostOrigin:
+		return f.serveOrigin(w, r, id, label)
+	}
+	if strings.HasPrefix(r.URL.Path, "/_fgw/") || r.URL.Path == "/_fgw" {
+		return f.serveOwn(w, r)
+	}
+	return f.servePath(w, r, id)
+}
+
+// serveOwn answers what is the gateway's own.
+func (f *Front) serveOwn(w http.ResponseWriter, r *http.Request) error {
+	switch r.URL.Path {
+	case "/_fgw/healthz":
+	case "/_fgw/readyz":
+		if !f.Ready() {
+			return &problem.Error{Code: problem.Overloaded, Message: "the gateway is not ready"}
+		}
+	default:
+		return problem.New(problem.FacetNotFound, "the gateway has nothing at %s", r.URL.Path)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Write([]byte("ok\n"))
+	return nil
+}
+
+// servePath serves /NAMESPACE/OBJECT/FACET/….
+func (f *Front) servePath(w http.ResponseWriter, r *http.Request, id string) error {
+	escaped := r.URL.EscapedPath()
+	names, _, rest, err := cutPath(escaped, 1)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return &problem.Error{Code: problem.NamespaceNotFound, Message: "an address here is /NAMESPACE/OBJECT/FACET/path", Hint: "fgw namespaces ls shows what there is"}
+	}
+	ns, err := f.namespace(names[0])
+	if err != nil {
+		return err
+	}
+	if err := mayReach(r, ns); err != nil {
+		return err
+	}
+	depth := 2 // object and facet
+	if ns.Supervisor != "" {
+		depth = 1
+	}
+	below, _, rest, err := cutPath(rest, depth)
+	if err != nil {
+		return err
+	}
+	if len(below) < depth {
+		return &problem.Error{Code: problem.FacetNotFound, Message: "an address here is /NAMESPACE/OBJECT" + strings.Repeat("/FACET", depth-1) + "/path"}
+	}
+	t := &facet.Target{Namespace: ns, Object: below[0], Path: below[1:]}
+	name := ""
+	if depth == 2 {
+		name = below[1]
+	}
+	prefix := escaped[:len(escaped)-len(rest)]
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		if done, err := f.browser(w, r, site, origin.Label(ns.Name, t.Object, name), rest); done || err != nil {
+			return err
+		}
+	}
+	if rest == "" {
+		// Without the slash a page's relative links would leave the app.
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			http.Redirect(w, r, prefix+"/"+query(r), http.StatusPermanentRedirect)
+			return nil
+		}
+		rest = "/"
+	}
+	return f.relay(w, r, t, id, prefix, rest, "", func(status int, h http.Header) {
+		h.Del("Set-Cookie")
+		h.Add("Content-Security-Policy", "sandbox")
+	})
+}
+
+// browser answers a browser's request to the path form: a navigation goes to the app's own
+// origin; what comes from another site is refused.
+func (f *Front) browser(w http.ResponseWriter, r *http.Request, site, label, rest string) (done bool, err error) {
+	foreign := site == "cross-site" || site == "same-site"
+	safe := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if r.Header.Get("Sec-Fetch-Mode") == "navigate" && (safe || !foreign) {
+		if rest == "" {
+			rest = "/"
+		}
+		domain, port := "localhost", ""
+		if f.BaseDomain != "" {
+			domain = f.BaseDomain
+		}
+		if _, p, err := net.SplitHostPort(r.Host); err == nil {
+			port = ":" + p
+		}
+		w.Header().Set("Location", scheme(r)+"://"+label+"."+domain+port+rest+query(r))
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return true, nil
+	}
+	if foreign {
+		return false, problem.New(problem.CrossSite, "a page of another site may not call the path form of an address; use the app's own origin")
+	}
+	return false, nil
+}
+
+// serveOrigin serves a request on an app's own origin.
+func (f *Front) serveOrigin(w http.ResponseWriter, r *http.Request, id, label string) error {
+	namespace, object, name, ok := origin.Parse(label)
+	if !ok && strings.HasPrefix(label, origin.HashPrefix) {
+		if text, err := f.Origins.Origin(r.Context(), label); err == nil {
+			if a, err := address.Parse(text); err == nil {
+				namespace, object, name, ok = a.Namespace, a.Object, a.Facet(), true
+			}
+		}
+	}
+	if !ok {
+		return &problem.Error{Code: problem.FacetNotFound, Message: "no app has the origin " + label,
+			Hint: "an origin is FACET--OBJECT--NAMESPACE.localhost; one made of a hash exists once its object does"}
+	}
+	ns, err := f.namespace(namespace)
+	if err != nil {
+		return err
+	}
+	if err := mayReach(r, ns); err != nil {
+		return err
+	}
+	t := &facet.Target{Namespace: ns, Object: object}
+	child := ""
+	switch {
+	case ns.Supervisor != "":
+		child = name // the supervisor sees every request first, and decides
+	case name == "":
+		return problem.New(problem.FacetNotFound, "namespace %s has no supervisor of its own: an origin there is FACET--OBJECT--NAMESPACE", ns.Name)
+	default:
+		t.Path = []string{name}
+	}
+	rest := r.URL.EscapedPath()
+	if !strings.HasPrefix(rest, "/") {
+		rest = "/"
+	}
+	return f.relay(w, r, t, id, "", rest, child, func(_ int, h http.Header) { stripDomains(h) })
+}
+
+// relay hands the request over to its facet.
+func (f *Front) relay(w http.ResponseWriter, r *http.Request, t *facet.Target, id, prefix, rest, child string, answer func(int, http.Header)) error {
+	q := &relay.Request{Target: rest + query(r), Extra: extra(r, id, prefix, child)}
+	o := &relay.Options{HeadTimeout: t.Namespace.Limits.RequestTimeout, BodyLimit: t.Namespace.Limits.Body}
+	o.Answer = func(status int, h http.Header) {
+		prefixLocation(h, prefix)
+		answer(status, h)
+	}
+	return f.Facets.Serve(w, r, t, q, o)
+}
+
+func (f *Front) namespace(name string) (*registry.Namespace, error) {
+	ns, err := f.Namespaces.Namespace(name)
+	if err != nil {
+		return nil, &problem.Error{Code: problem.NamespaceNotFound, Message: "there is no namespace " + name, Hint: "fgw namespaces create " + name}
+	}
+	return ns, nil
+}
+
+// mayReach applies the namespace's access policy: a listener that is not loopback
+// serves only what is public.
+func mayReach(r *http.Request, ns *registry.Namespace) error {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if ns.Access == "public" || loopback(local) {
+		return nil
+	}
+	return &problem.Error{Code: problem.AccessDenied, Message: "namespace " + ns.Name + " is served on this machine's loopback address only",
+		Hint: "fgw namespaces set " + ns.Name + " access=public"}
+}
+
+func loopback(a net.Addr) bool {
+	if a == nil {
+		return false
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
+// fail tells the client what went wrong, where that can still be told.
+func (f *Front) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
+	switch {
+	case errors.Is(err, relay.ErrClientGone):
+		panic(http.ErrAbortHandler)
+	case errors.Is(err, relay.ErrCut):
+		f.Log.Debug("answer broke off", "request_id", id, "error", err)
+		panic(http.ErrAbortHandler) // so that the client sees that the answer is not whole
+	}
+	p := problem.As(err)
+	if p.Code == problem.Internal {
+		f.Log.Error("request failed", "request_id", id, "error", err)
+	}
+	WriteProblem(w, id, p)
+}
+
+func newRequestID() string {
+	var b [12]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

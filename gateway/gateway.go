@@ -1,0 +1,198 @@
+// Package gateway is the gateway process: it serves HTTP, runs facets and the
+// registry, and answers its administrator. It holds the keys and no privilege:
+// sandboxd started it under a user of its own, in a world of its own, and starts
+// every other process at its request. Its parts are the packages below this one.
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/admin"
+	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/facet"
+	"github.com/facetgateway/fgw/gateway/front"
+	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/gateway/relay"
+	"github.com/facetgateway/fgw/gateway/sqlpool"
+	"github.com/facetgateway/fgw/sandboxd/protocol"
+)
+
+// Config is what `fgw serve` hands to the gateway process.
+type Config struct {
+	BaseDomain string `json:"base_domain,omitempty"`
+	AllowUIDs  []int  `json:"allow_uids,omitempty"` // may use the admin socket, besides root and the gateway's own
+	LogLevel   string `json:"log_level,omitempty"`  // debug, info (default), warn, error
+	LogFormat  string `json:"log_format,omitempty"` // text (default) or json
+	Version    string `json:"version,omitempty"`
+}
+
+// ExitNewer is the exit status by which the gateway process says that the data
+// directory was written by a newer version.
+const ExitNewer = 6
+
+// drainTime is how long requests in flight have when the gateway stops.
+const drainTime = 10 * time.Second
+
+// streamMemory is the gateway's budget for what facets can make it hold: streams times
+// their window (SPEC §9). It is reserved, not used: an idle stream holds no buffer.
+const streamMemory = 4 << 30
+
+// Main is the gateway process, started by sandboxd; it does not return.
+func Main() {
+	boot, err := protocol.LoadBoot()
+	if err == nil {
+		err = run(boot)
+	}
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case errors.Is(err, registry.ErrNewer):
+		fmt.Fprintln(os.Stderr, "fgw: gateway:", err)
+		os.Exit(ExitNewer)
+	default:
+		fmt.Fprintln(os.Stderr, "fgw: gateway:", err)
+		os.Exit(1)
+	}
+}
+
+func newLogger(c *Config) *slog.Logger {
+	var level slog.Level
+	if c.LogLevel != "" {
+		level.UnmarshalText([]byte(c.LogLevel))
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// run serves until it is told to stop or sandboxd goes.
+func run(boot *protocol.Boot) error {
+	var c Config
+	if len(boot.Config) > 0 {
+		if err := json.Unmarshal(boot.Config, &c); err != nil {
+			return fmt.Errorf("decode the configuration: %w", err)
+		}
+	}
+	log := newLogger(&c)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	boot.Client.OnDrain(stop)
+
+	reg, err := registry.Open(ctx, boot.DataDir, registry.WithLogger(log))
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	bundles, err := bundle.NewStore(boot.DataDir)
+	if err != nil {
+		return err
+	}
+	output, err := logs.Open(logs.Config{Dir: filepath.Join(boot.DataDir, "logs")})
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	workers := boot.Workers
+	if workers == 0 {
+		workers = runtime.NumCPU()
+	}
+	pool, err := sqlpool.New(ctx, sqlpool.Config{Workers: workers, Log: log, Spawn: func(ctx context.Context, index int, control, shared *os.File) (sqlpool.Worker, error) {
+		return boot.Client.SpawnSQLD(ctx, index, control, shared)
+	}})
+	if err != nil {
+		return fmt.Errorf("start the SQL workers: %w", err)
+	}
+	defer pool.Close()
+	facets := facet.NewManager(facet.Config{
+		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
+		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log,
+	})
+	var ready atomic.Bool
+	site := front.New(front.Config{
+		Namespaces: reg, Facets: facets, Origins: reg, BaseDomain: c.BaseDomain,
+		Ready: ready.Load, Log: log,
+	})
+	return serve(ctx, boot, &c, log, site, facets, admin.NewServer(admin.Config{
+		Registry: reg, Bundles: bundles, Logs: output, Runtime: facets, Invoke: site.Invoke(),
+		URL: appURL(&c, boot.Addrs), Version: c.Version, Listen: boot.Addrs, Log: log,
+	}), &ready)
+}
+
+// serve runs the listeners until ctx ends, then drains.
+func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger, site http.Handler, facets *facet.Manager, adminAPI http.Handler, ready *atomic.Bool) error {
+	failed := make(chan error, len(boot.HTTP)+1)
+	srv := &http.Server{
+		Handler:           site,
+		ReadHeaderTimeout: 30 * time.Second, // a client that trickles its head holds a connection, not a facet
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	for _, f := range boot.HTTP {
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("take over a listener: %w", err)
+		}
+		f.Close()
+		go func() { failed <- srv.Serve(ln) }()
+	}
+	ln, err := net.FileListener(boot.Admin)
+	if err != nil {
+		return fmt.Errorf("take over the admin socket: %w", err)
+	}
+	boot.Admin.Close()
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	defer stopAdmin()
+	adminDone := make(chan error, 1)
+	go func() { adminDone <- admin.Serve(adminCtx, ln.(*net.UnixListener), adminAPI, c.AllowUIDs, log) }()
+
+	ready.Store(true)
+	if err := boot.Client.Ready(ctx); err != nil {
+		return fmt.Errorf("tell sandboxd that the gateway serves: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-boot.Client.Done():
+		return errors.New("sandboxd is gone")
+	case err := <-failed:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case err := <-adminDone:
+		return fmt.Errorf("serve the admin socket: %w", err)
+	}
+	ready.Store(false)
+	end, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := srv.Shutdown(end); err != nil {
+		srv.Close() // streams that go on for ever are cut
+	}
+	facets.Close(end)
+	stopAdmin()
+	<-adminDone
+	return nil
+}
+
+// appURL gives the address that a deployed app is called at, with OBJECT standing for an object's name.
+func appURL(c *Config, addrs []string) func(namespace, app string) string {
+	return func(namespace, app string) string {
+		if len(addrs) == 0 {
+			return ""
+		}
+		return "http://" + addrs[0] + "/" + namespace + "/OBJECT/" + app + "/"
+	}
+}

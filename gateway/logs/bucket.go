@@ -1,0 +1,37 @@
+package logs
+
+import "time"
+
+// rate is how much a facet may log: a burst, and what comes back per second.
+type rate struct {
+	lines, linesPerSecond float64
+	bytes, bytesPerSecond float64
+}
+
+// facetRate lets a stack trace of any length through and stops a loop that
+// prints: with a thousand such loops the gateway still has time for its work.
+var facetRate = rate{lines: 5000, linesPerSecond: 500, bytes: 2 << 20, bytesPerSecond: 256 << 10}
+
+// bucket meters one facet. The zero bucket fills at its first use.
+type bucket struct {
+	rate
+	linesLeft, bytesLeft float64
+	at                   time.Time
+}
+
+// take tells whether a line of n bytes may pass now.
+func (b *bucket) take(now time.Time, n int) bool {
+	if b.at.IsZero() {
+		b.linesLeft, b.bytesLeft = b.lines, b.bytes
+	} else if d := now.Sub(b.at).Seconds(); d > 0 {
+		b.linesLeft = min(b.lines, b.linesLeft+d*b.linesPerSecond)
+		b.bytesLeft = min(b.bytes, b.bytesLeft+d*b.bytesPerSecond)
+	}
+	b.at = now
+	if b.linesLeft < 1 || b.bytesLeft < float64(n) {
+		return false
+	}
+	b.linesLeft--
+	b.bytesLeft -= float64(n)
+	return true
+}

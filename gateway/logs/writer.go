@@ -1,0 +1,176 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/address"
+)
+
+// What a writer remembers of the last lines, to tell how an instance ended.
+const (
+	lastLines = 32
+	lastBytes = 8 << 10
+)
+
+// tellEvery keeps a facet at its rate from doubling its lines with reports.
+const tellEvery = time.Second
+
+// Writer takes the output of one running facet. Its methods may be called at
+// once from several goroutines.
+type Writer struct {
+	store   *Store
+	addr    address.Address
+	text    string
+	version int
+	file    fileID
+
+	mu      sync.Mutex // guards what follows
+	bucket  bucket
+	dropped int64
+	toldAt  time.Time // when dropped lines were last told
+	last    []string
+	size    int // of last
+
+	queued atomic.Int64 // bytes that wait to be written
+	lost   atomic.Int64 // lines that could not be
+}
+
+// Writer gives a writer for one instance of a facet. Close tells what it dropped.
+func (s *Store) Writer(a address.Address, version int) *Writer {
+	return &Writer{store: s, addr: a, text: a.String(), version: version, file: idOf(a), bucket: bucket{rate: facetRate}}
+}
+
+// Append adds a line, without its newline; requestID is empty where none is
+// known. It does not wait: a facet that is over its rate, or a disk that does
+// not keep up, costs lines, whose number is told in a line of their own.
+func (w *Writer) Append(stream, requestID, line string) {
+	w.append(stream, requestID, line, len(line))
+}
+
+func (w *Writer) append(stream, requestID, line string, total int) {
+	text := clean(line, total)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.remember(text)
+	now := w.store.now()
+	if !w.bucket.take(now, len(text)) {
+		w.drop()
+		return
+	}
+	if now.Sub(w.toldAt) >= tellEvery {
+		w.tellDropped(now)
+	}
+	l := Line{Time: now, Address: w.text, Version: w.version, Stream: stream, Line: text}
+	if requestID != "" {
+		l.RequestID = &requestID
+	}
+	if !w.enqueue(l) {
+		w.drop()
+	}
+}
+
+// drop counts a line that is not kept. w.mu is held.
+func (w *Writer) drop() {
+	w.dropped++
+	w.store.drops.Add(1)
+}
+
+// Close tells what was dropped since the last line that was kept.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tellDropped(w.store.now())
+}
+
+// tellDropped reports dropped lines, if any, before the next one. w.mu is held.
+func (w *Writer) tellDropped(now time.Time) {
+	lost := w.lost.Swap(0)
+	n := w.dropped + lost
+	if n == 0 {
+		return
+	}
+	text := fmt.Sprintf("%d lines were dropped: the facet logs more than %.0f lines or %.0f KiB a second", n, w.bucket.linesPerSecond, w.bucket.bytesPerSecond/1024)
+	if lost > 0 {
+		text = fmt.Sprintf("%d lines were dropped: the log could not be written", n)
+	}
+	if w.enqueue(Line{Time: now, Address: w.text, Version: w.version, Stream: StreamGateway, Line: text}) {
+		w.dropped, w.toldAt = 0, now
+	} else {
+		w.dropped = n
+	}
+}
+
+// enqueue hands a line to the owner of the files unless too much waits already. w.mu is held.
+func (w *Writer) enqueue(l Line) bool {
+	e := &entry{file: w.file, addr: w.addr, line: l, bytes: l.encode(), from: w}
+	n := int64(len(e.bytes))
+	if w.queued.Load()+n > maxQueuedFacet || w.store.queued.Load()+n > maxQueued || w.store.stopping.Err() != nil {
+		return false
+	}
+	w.queued.Add(n)
+	w.store.queued.Add(n)
+	select {
+	case w.store.queue <- e:
+		return true
+	default:
+		w.queued.Add(-n)
+		w.store.queued.Add(-n)
+		return false
+	}
+}
+
+// remember keeps the last lines. w.mu is held.
+func (w *Writer) remember(line string) {
+	if len(line) > lastBytes/4 {
+		line = line[:lastBytes/4]
+	}
+	w.last = append(w.last, line)
+	w.size += len(line)
+	for len(w.last) > lastLines || w.size > lastBytes {
+		w.size -= len(w.last[0])
+		w.last[0] = ""
+		w.last = w.last[1:]
+	}
+}
+
+// Last gives the last lines, oldest first, those included that were dropped:
+// what an instance printed before it ended.
+func (w *Writer) Last() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.last...)
+}
+
+// Copy takes lines from a process's output until it ends. A last line without a
+// newline counts too.
+func (w *Writer) Copy(stream string, r io.Reader) error {
+	br := bufio.NewReaderSize(r, MaxLine+2)
+	for {
+		line, err := br.ReadSlice('\n')
+		total := len(line)
+		text := string(bytes.TrimRight(line, "\r\n"))
+		for errors.Is(err, bufio.ErrBufferFull) {
+			line, err = br.ReadSlice('\n')
+			total += len(line)
+		}
+		if total > 0 {
+			if total <= MaxLine+2 {
+				total = len(text)
+			}
+			w.append(stream, "", text, total)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read output: %w", err)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+
+	_ "modernc.org/sqlite" // the driver "sqlite": only the gateway's own SQL goes through it
+)
+
+// migrations are applied in order, each in a transaction of its own that also
+// moves PRAGMA user_version. One that was released is never edited.
+var migrations = []string{
+	`CREATE TABLE namespace (
+		id         INTEGER PRIMARY KEY AUTOINCREMENT, -- part of each object's id, so never used twice
+		name       TEXT NOT NULL UNIQUE,
+		supervisor TEXT NOT NULL DEFAULT '',
+		creation   TEXT NOT NULL DEFAULT 'open',
+		access     TEXT NOT NULL DEFAULT 'local',
+		limits     TEXT NOT NULL DEFAULT '{}',
+		created_at INTEGER NOT NULL
+	) STRICT;
+	CREATE TABLE app (
+		namespace INTEGER NOT NULL REFERENCES namespace(id) ON DELETE CASCADE,
+		name      TEXT NOT NULL,
+		live      INTEGER NOT NULL,
+		newest    INTEGER NOT NULL,
+		PRIMARY KEY (namespace, name)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE version (
+		namespace  INTEGER NOT NULL,
+		app        TEXT NOT NULL,
+		version    INTEGER NOT NULL,
+		bundle     TEXT NOT NULL,
+		bytes      INTEGER NOT NULL,
+		created_at INTEGER NOT NULL,
+		PRIMARY KEY (namespace, app, version),
+		FOREIGN KEY (namespace, app) REFERENCES app(namespace, name) ON DELETE CASCADE
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE app_env (
+		namespace INTEGER NOT NULL,
+		app       TEXT NOT NULL,
+		name      TEXT NOT NULL,
+		value     TEXT NOT NULL,
+		PRIMARY KEY (namespace, app, name),
+		FOREIGN KEY (namespace, app) REFERENCES app(namespace, name) ON DELETE CASCADE
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE app_secret (
+		namespace INTEGER NOT NULL,
+		app       TEXT NOT NULL,
+		name      TEXT NOT NULL,
+		value     BLOB NOT NULL,
+		PRIMARY KEY (namespace, app, name),
+		FOREIGN KEY (namespace, app) REFERENCES app(namespace, name) ON DELETE CASCADE
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE object (
+		id         BLOB NOT NULL PRIMARY KEY,
+		namespace  INTEGER NOT NULL REFERENCES namespace(id),
+		name       BLOB NOT NULL,
+		next       INTEGER NOT NULL, -- the number that its next facet gets
+		created_at INTEGER NOT NULL,
+		UNIQUE (namespace, name)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE facet (
+		object BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
+		n      INTEGER NOT NULL,
+		parent INTEGER NOT NULL,
+		name   BLOB NOT NULL,
+		PRIMARY KEY (object, n),
+		UNIQUE (object, parent, name)
+	) STRICT, WITHOUT ROWID;
+	CREATE TABLE origin ( -- of addresses whose names do not fit into a host name
+		label   TEXT NOT NULL PRIMARY KEY,
+		object  BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
+		address TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
+	CREATE INDEX origin_object ON origin(object);`,
+}
+
+// openDatabase opens and migrates the file; fresh tells that it was made now.
+func (r *Registry) openDatabase(ctx context.Context, path string) (fresh bool, err error) {
+	// It holds secrets: SQLite gives its other files the mode of this one.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false, err
+	}
+	f.Close()
+	if r.write, err = openPool(path, 1, "synchronous(FULL)", "foreign_keys(1)"); err != nil {
+		return false, err
+	}
+	if fresh, err = migrate(ctx, r.write); err != nil {
+		r.write.Close()
+		return false, err
+	}
+	if r.read, err = openPool(path, 4, "query_only(1)"); err != nil {
+		r.write.Close()
+	}
+	return fresh, err
+}
+
+// openPool opens up to conns connections, which stay open.
+func openPool(path string, conns int, pragmas ...string) (*sql.DB, error) {
+	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)", "journal_mode(WAL)"}, pragmas...), "_txlock": {"immediate"}}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// migrate brings the schema to this program's version.
+func migrate(ctx context.Context, db *sql.DB) (fresh bool, err error) {
+	var version int
+	if err := db.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
+		return false, err
+	}
+	if version > len(migrations) {
+		return false, fmt.Errorf("%w: registry version %d, this program knows up to %d", ErrNewer, version, len(migrations))
+	}
+	fresh = version == 0
+	for ; version < len(migrations); version++ {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return fresh, err
+		}
+		_, err = tx.ExecContext(ctx, migrations[version])
+		if err == nil {
+			_, err = tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA user_version = %d`, version+1))
+		}
+		if err == nil {
+			err = tx.Commit()
+		}
+		if err != nil {
+			tx.Rollback()
+			return fresh, fmt.Errorf("migrate to version %d: %w", version+1, err)
+		}
+	}
+	return fresh, nil
+}

@@ -1,0 +1,196 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/address"
+)
+
+// An object's directory holds, beside the databases, descriptionFile: a line
+// that says which object this is, then a line for each facet that got a number
+// or lost its name. Lines are only ever appended; a last line that a crash left
+// unfinished does not count, since its change was not acknowledged.
+const (
+	descriptionFile    = "object.jsonl"
+	descriptionVersion = 1
+	// maxDescription is far above what maxFacets live facets take, since
+	// removed ones stay until the file is written anew.
+	maxDescription = 64 << 20
+)
+
+// header is the first line.
+type header struct {
+	Version     int       `json:"fgw_object"`
+	ID          string    `json:"id"`
+	Namespace   string    `json:"namespace"`
+	NamespaceID int64     `json:"namespace_id"`
+	Object      string    `json:"object"` // percent-encoded as in an address
+	CreatedAt   time.Time `json:"created_at"`
+	Next        int       `json:"next"` // numbers below it were given before the lines that follow
+}
+
+// record is any other line.
+type record struct {
+	N      int    `json:"n"`
+	Parent int    `json:"parent,omitempty"`
+	Name   string `json:"name,omitempty"` // percent-encoded
+	Gone   bool   `json:"gone,omitempty"`
+}
+
+// description is what the lines add up to.
+type description struct {
+	header
+	Name   string         // of the object
+	Facets map[int]record // that have their names, decoded
+	Gone   map[int]bool
+	Next   int
+	Lines  int
+	Torn   bool // the end was unreadable
+}
+
+var errNoDescription = errors.New("the directory does not say which object it is")
+
+// parseDescription adds the lines up. What it reads was written by this
+// package, but a power cut, a careless hand or a SQL worker that was taken over
+// may have changed it.
+func parseDescription(b []byte) (*description, error) {
+	line, rest, ok := bytes.Cut(b, []byte("\n"))
+	d := &description{Facets: make(map[int]record), Gone: make(map[int]bool)}
+	if !ok || json.Unmarshal(line, &d.header) != nil || d.Version < 1 {
+		return nil, errNoDescription
+	}
+	if d.Version > descriptionVersion {
+		return nil, fmt.Errorf("object description version %d: %w", d.Version, ErrNewer)
+	}
+	var err error
+	if d.Name, err = address.Decode(d.Object); err != nil || address.CheckPart(d.Name) != nil || address.CheckName(d.Namespace) != nil {
+		return nil, errNoDescription
+	}
+	if d.ID != objectID(d.NamespaceID, d.Name) {
+		return nil, errNoDescription
+	}
+	d.Next = max(1, min(d.header.Next, maxNumber))
+	for len(rest) > 0 {
+		line, rest, ok = bytes.Cut(rest, []byte("\n"))
+		var rec record
+		if !ok || json.Unmarshal(line, &rec) != nil || !d.add(rec) {
+			d.Torn = true
+			break
+		}
+		d.Lines++
+	}
+	return d, nil
+}
+
+// maxNumber keeps a damaged line from using up the numbers.
+const maxNumber = 1 << 40
+
+func (d *description) add(rec record) bool {
+	if rec.N < 1 || rec.N >= maxNumber || rec.Parent < 0 || rec.Parent >= rec.N {
+		return false
+	}
+	if rec.Gone {
+		delete(d.Facets, rec.N)
+		d.Gone[rec.N] = true
+	} else {
+		name, err := address.Decode(rec.Name)
+		if err != nil || address.CheckPart(name) != nil {
+			return false
+		}
+		rec.Name = name
+		d.Facets[rec.N] = rec
+	}
+	d.Next = max(d.Next, rec.N+1)
+	return true
+}
+
+// readDescription reads that of one directory.
+func (r *Registry) readDescription(dir string) (*description, error) {
+	// Not blocking: what lies there might be a pipe.
+	f, err := r.objects.OpenFile(dir+"/"+descriptionFile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxDescription {
+		return nil, errNoDescription
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxDescription))
+	if err != nil {
+		return nil, err
+	}
+	return parseDescription(b)
+}
+
+// writeDescription replaces the file with the given state. It is not synced:
+// until the kernel has written it, the registry's row knows as much.
+func (r *Registry) writeDescription(o *Object, next int, facets map[int]record) error {
+	b, err := appendLine(nil, header{descriptionVersion, o.ID, o.Namespace, o.NamespaceID, address.Encode(o.Name), o.CreatedAt, next})
+	for _, n := range slices.Sorted(maps.Keys(facets)) {
+		if err == nil {
+			rec := facets[n]
+			rec.Name = address.Encode(rec.Name)
+			b, err = appendLine(b, rec)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	path := o.Dir() + "/" + descriptionFile
+	if err := r.objects.WriteFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return r.objects.Rename(path+".new", path)
+}
+
+// describe appends records, and takes them back if the change is not committed.
+func (r *Registry) describe(c *change, o *Object, records []record, sync bool) error {
+	f, err := r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY|os.O_APPEND, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		if err = r.repair(c, o); err == nil {
+			f, err = r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY|os.O_APPEND, 0)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var b []byte
+	for _, rec := range records {
+		if b, err = appendLine(b, rec); err != nil {
+			return err
+		}
+	}
+	c.onUndo(func() {
+		if f, err := r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY, 0); err == nil {
+			f.Truncate(info.Size())
+			f.Close()
+		}
+	})
+	if _, err := f.Write(b); err != nil || !sync {
+		return err
+	}
+	return f.Sync()
+}
+
+func appendLine(b []byte, v any) ([]byte, error) {
+	line, err := json.Marshal(v)
+	return append(append(b, line...), '\n'), err
+}

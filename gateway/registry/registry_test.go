@@ -1,0 +1,241 @@
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// open opens a registry for a test, and closes it afterwards.
+func open(t testing.TB, dir string) *Registry {
+	t.Helper()
+	r, err := Open(context.Background(), dir, WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func create(t testing.TB, r *Registry, name string) *Namespace {
+	t.Helper()
+	ns, err := r.CreateNamespace(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+func ensure(t testing.TB, r *Registry, ns *Namespace, name string, path ...string) (*Object, []int) {
+	t.Helper()
+	o, numbers, _, err := r.Ensure(context.Background(), ns, name, path...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o, numbers
+}
+
+func TestNamespaces(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	ns := create(t, r, "notes")
+	if ns.Limits != DefaultLimits() || ns.Create != CreateOpen || ns.Access != AccessLocal || ns.Supervisor != "" || ns.CreatedAt.IsZero() {
+		t.Errorf("a new namespace is %+v", ns)
+	}
+	if _, err := r.CreateNamespace(t.Context(), "notes"); !errors.Is(err, ErrExists) {
+		t.Errorf("created twice: %v", err)
+	}
+	if _, err := r.CreateNamespace(t.Context(), "No"); err == nil {
+		t.Error("a bad name is accepted")
+	}
+	if _, err := r.Namespace("other"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an unknown namespace: %v", err)
+	}
+	set, err := r.SetNamespace(t.Context(), "notes", map[string]string{
+		"create": "admin", "access": "public", "supervisor": "maker", "memory": "64MiB", "cpu": "0.5", "idle_timeout": "3s",
+		"statement_timeout": "250ms", "request_timeout": "1m", "processes": "32", "storage": "1GiB", "in_flight": "8", "max_objects": "5", "body": "0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set.Limits.Memory != 64<<20 || set.Limits.CPUMilli != 500 || set.Limits.Body != 0 || ns.Limits.Memory == set.Limits.Memory {
+		t.Errorf("limits are %+v", set.Limits)
+	}
+	r.Close()
+	if again, err := open(t, dir).Namespace("notes"); err != nil || *again != *set {
+		t.Errorf("after opening again: %+v, %v; want %+v", again, err, set)
+	}
+}
+
+func TestSetNamespaceRefuses(t *testing.T) {
+	r := open(t, t.TempDir())
+	before := *create(t, r, "notes")
+	for _, tc := range []struct{ key, value, says string }{
+		{"memory", "1MiB", "from 16MiB to 64GiB"},
+		{"memory", "lots", "from 16MiB"},
+		{"cpu", "0", "from 0.05 to 64"},
+		{"cpu", "NaN", "from 0.05"},
+		{"idle_timeout", "10", "from 100ms to 24h"},
+		{"processes", "7", "from 8 to 4096"},
+		{"create", "maybe", "open or admin"},
+		{"access", "", "local or public or token"},
+		{"supervisor", "Bad--Name", "bad name"},
+		{"memroy", "64MiB", "use create, access"},
+	} {
+		_, err := r.SetNamespace(t.Context(), "notes", map[string]string{"cpu": "2", tc.key: tc.value})
+		if tc.key == "cpu" {
+			_, err = r.SetNamespace(t.Context(), "notes", map[string]string{tc.key: tc.value})
+		}
+		if !errors.Is(err, ErrBadValue) || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s=%s: %v, want one that says %q", tc.key, tc.value, err, tc.says)
+		}
+	}
+	if after, _ := r.Namespace("notes"); *after != before {
+		t.Errorf("a refused change left %+v", after)
+	}
+	if _, err := r.SetNamespace(t.Context(), "other", map[string]string{"cpu": "2"}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an unknown namespace: %v", err)
+	}
+}
+
+func TestRemoveNamespace(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	ns := create(t, r, "notes")
+	o, _ := ensure(t, r, ns, "alice", "book")
+	if _, err := r.AddVersion(t.Context(), "notes", "book", strings.Repeat("a", 64), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.RemoveNamespace(t.Context(), "notes", false); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("with an object in it: %v", err)
+	}
+	if err := r.RemoveNamespace(t.Context(), "notes", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.ObjectDir(o)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the object's directory: %v", err)
+	}
+	if _, err := r.Live("notes", "book"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the app: %v", err)
+	}
+	if again := create(t, r, "notes"); again.ID == ns.ID || r.CountObjects(again) != 0 {
+		t.Errorf("the new namespace has id %d (before: %d) and %d objects", again.ID, ns.ID, r.CountObjects(again))
+	}
+	if err := r.RemoveNamespace(t.Context(), "other", true); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an unknown namespace: %v", err)
+	}
+}
+
+func TestOpenRefusesNewer(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	create(t, r, "notes")
+	r.Close()
+	path := filepath.Join(dir, "registry.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`PRAGMA user_version = 9999`); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	if _, err := Open(t.Context(), dir); !errors.Is(err, ErrNewer) {
+		t.Fatalf("a newer registry: %v", err)
+	}
+	db, _ = sql.Open("sqlite", path)
+	defer db.Close()
+	var n, version int
+	if err := db.QueryRow(`SELECT count(*) FROM namespace`).Scan(&n); err != nil || n != 1 {
+		t.Errorf("it now has %d namespaces, %v", n, err)
+	}
+	if err := db.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil || version != 9999 {
+		t.Errorf("its version is now %d, %v", version, err)
+	}
+}
+
+func TestOpenRefusesWhatIsNoDatabase(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "registry.db"), []byte(strings.Repeat("not a database\n", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Open(t.Context(), dir); err == nil {
+		r.Close()
+		t.Error("it was opened")
+	}
+}
+
+func TestSecretsAreNotForOthers(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	create(t, r, "notes")
+	for _, name := range []string{"registry.db", "registry.db-wal", "registry.db-shm"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestClosed(t *testing.T) {
+	r := open(t, t.TempDir())
+	create(t, r, "notes")
+	r.Close()
+	if _, err := r.CreateNamespace(t.Context(), "more"); !errors.Is(err, ErrClosed) {
+		t.Errorf("a change after Close: %v", err)
+	}
+}
+
+// A change that is refused must not take those with it that share its commit,
+// nor stay half done.
+func TestGroupIsolatesFailures(t *testing.T) {
+	r := open(t, t.TempDir())
+	ns := create(t, r, "notes")
+	boom := errors.New("boom")
+	undone := false
+	group := []*op{
+		{apply: func(c *change) error { return r.insertObject(c, ns, newObject(ns, "one", r.now())) }, done: make(chan error, 1)},
+		{apply: func(c *change) error {
+			c.onUndo(func() { undone = true })
+			if err := r.insertObject(c, ns, newObject(ns, "two", r.now())); err != nil {
+				return err
+			}
+			return boom
+		}, done: make(chan error, 1)},
+		{apply: func(c *change) error { return r.insertObject(c, ns, newObject(ns, "three", r.now())) }, done: make(chan error, 1)},
+	}
+	r.commit(group) // the writer is idle: nothing else uses its connection
+	for i, want := range []error{nil, boom, nil} {
+		if err := <-group[i].done; !errors.Is(err, want) {
+			t.Errorf("change %d: %v, want %v", i, err, want)
+		}
+	}
+	if n := r.CountObjects(ns); n != 2 || !undone {
+		t.Errorf("%d objects, undone %v", n, undone)
+	}
+	if _, err := r.Object(t.Context(), "notes", "two"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the refused object: %v", err)
+	}
+	if _, err := os.Stat(r.ObjectDir(newObject(ns, "two", r.now()))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its directory: %v", err)
+	}
+	if _, err := r.Object(t.Context(), "notes", "three"); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkNamespace(b *testing.B) {
+	r := open(b, b.TempDir())
+	create(b, r, "notes")
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := r.Namespace("notes"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,251 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// SmallBody is the size up to which a body is read before the request is sent on: it
+// travels in one write, and a slow client costs the facet nothing.
+const SmallBody = 64 << 10
+
+// Options bound and shape one exchange.
+type Options struct {
+	// HeadTimeout is how long the head of the answer may take, from the request's end;
+	// a body still being sent counts as activity of the client's, not of the facet's, and does not extend it.
+	HeadTimeout time.Duration
+	// BodyLimit is the largest request body in bytes.
+	BodyLimit int64
+	// Answer, unless nil, may change the head of an answer before the client gets it.
+	Answer func(status int, h http.Header)
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 32<<10); return &b }}
+
+// Serve carries one request to the facet and its answer to w. An error that does
+// not wrap ErrCut means that w is untouched, so that the caller can say what happened.
+func (s *Session) Serve(w http.ResponseWriter, r *http.Request, q *Request, o *Options) error {
+	if r.ContentLength > o.BodyLimit {
+		return ErrBodyTooLarge
+	}
+	small := r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+	if !small && r.ContentLength > 0 && r.ContentLength <= SmallBody && !q.Hold && r.Header.Get("Expect") == "" {
+		small = true
+	}
+	x := &exchange{session: s, w: w, r: r, q: q, o: o}
+	if small {
+		return x.small()
+	}
+	return x.streaming()
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	session *Session
+	w       http.ResponseWriter
+	r       *http.Request
+	q       *Request
+	o       *Options
+	st      *stream
+	asked   func() // told once that the facet asks for a held body; nil without one
+}
+
+// small sends head and body in one write and then reads, all on this goroutine.
+func (x *exchange) small() error {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	length := max(0, x.r.ContentLength)
+	b := appendHead((*bp)[:0], x.r, x.q, length)
+	if length > 0 {
+		head := len(b)
+		b = append(b, make([]byte, length)...)
+		if _, err := io.ReadFull(x.r.Body, b[head:]); err != nil {
+			return fmt.Errorf("%w: read its request: %w", ErrClientGone, err)
+		}
+	}
+	*bp = b[:0]
+	st, err := x.session.open()
+	if err != nil {
+		return err
+	}
+	x.st = st
+	stop := context.AfterFunc(x.r.Context(), st.close)
+	defer stop()
+	if _, err := st.raw.Write(b); err != nil {
+		st.close()
+		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+	}
+	again, err := x.answer()
+	return x.finish(again && stop(), err)
+}
+
+// streaming sends the body from a goroutine of its own while the answer is read.
+func (x *exchange) streaming() error {
+	st, err := x.session.open()
+	if err != nil {
+		return err
+	}
+	x.st = st
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	stop := context.AfterFunc(ctx, st.close)
+	defer stop()
+	rc := http.NewResponseController(x.w)
+	rc.EnableFullDuplex() // a handler may answer while it reads; HTTP/2 needs no leave
+
+	up := &upload{x: x, ctx: ctx, done: make(chan struct{}), ask: make(chan struct{}), cancel: cancel}
+	if up.held = x.q.Hold || x.r.Header.Get("Expect") != ""; up.held {
+		x.q.Hold = true
+		x.asked = sync.OnceFunc(func() { close(up.ask) })
+	}
+	if _, err := st.raw.Write(appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
+		st.close()
+		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+	}
+	go up.run()
+	again, err := x.answer()
+	if up.cut(rc, st) {
+		again = false
+	}
+	if up.err != nil {
+		again = false
+		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(up.err, ErrBodyTooLarge) || errors.Is(up.err, ErrClientGone)) {
+			err = up.err // why the stream was closed under the answer
+		}
+	}
+	return x.finish(again && stop(), err)
+}
+
+// finish keeps the stream for another request where both sides are through with this one.
+func (x *exchange) finish(again bool, err error) error {
+	if again && err == nil {
+		x.session.keep(x.st)
+		return nil
+	}
+	x.st.close()
+	if err != nil && x.r.Context().Err() != nil && !errors.Is(err, ErrCut) && !errors.Is(err, ErrProtocol) {
+		return fmt.Errorf("%w: %w", ErrClientGone, context.Cause(x.r.Context()))
+	}
+	return err
+}
+
+// answer reads the answer's head and body and passes them on. It reports whether
+// the stream is at the end of an exchange and may carry another.
+func (x *exchange) answer() (again bool, err error) {
+	st := x.st
+	if x.o.HeadTimeout > 0 {
+		st.readBefore(time.Now().Add(x.o.HeadTimeout))
+	}
+	resp, err := x.head()
+	if err != nil {
+		var timeout interface{ Timeout() bool }
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return false, fmt.Errorf("%w of %s", ErrHeadTimeout, x.o.HeadTimeout)
+		}
+		return false, facetError(err)
+	}
+	if x.o.HeadTimeout > 0 {
+		st.readBefore(time.Time{})
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return false, x.tunnel(resp)
+	}
+	h := x.w.Header()
+	copyHeader(h, resp.Header)
+	if len(resp.Trailer) > 0 {
+		names := make([]string, 0, len(resp.Trailer))
+		for name := range resp.Trailer {
+			names = append(names, name)
+		}
+		h.Set("Trailer", strings.Join(names, ", "))
+	}
+	if x.o.Answer != nil {
+		x.o.Answer(resp.StatusCode, h)
+	}
+	x.w.WriteHeader(resp.StatusCode)
+	if err := x.body(resp); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrCut, err)
+	}
+	for name, values := range resp.Trailer {
+		h[http.TrailerPrefix+name] = values
+	}
+	return !resp.Close, nil
+}
+
+// head reads the final answer's head; informational ones go to the client as they come.
+func (x *exchange) head() (*http.Response, error) {
+	for range wire.MaxInformal + 1 {
+		x.st.limitHead()
+		resp, err := http.ReadResponse(x.st.br, x.r)
+		x.st.unlimit()
+		if err != nil {
+			return nil, err
+		}
+		switch code := resp.StatusCode; {
+		case code == http.StatusContinue:
+			if x.asked != nil {
+				x.asked()
+			}
+		case code == http.StatusSwitchingProtocols || code >= 200 && code <= 999:
+			return resp, nil
+		case code >= 100 && code < 200:
+			x.informal(resp)
+		default:
+			return nil, fmt.Errorf("%w: status %d", ErrProtocol, code)
+		}
+	}
+	return nil, fmt.Errorf("%w: more than %d informational answers", ErrProtocol, wire.MaxInformal)
+}
+
+// informal passes a 1xx answer on. net/http sends the header map of that moment, so it is taken back afterwards.
+func (x *exchange) informal(resp *http.Response) {
+	h := x.w.Header()
+	saved := h.Clone()
+	copyHeader(h, resp.Header)
+	x.w.WriteHeader(resp.StatusCode)
+	clear(h)
+	for name, values := range saved {
+		h[name] = values
+	}
+}
+
+// body copies the answer's body. One of unknown length is flushed whenever
+// nothing more waits, so that events reach the client as they are sent.
+func (x *exchange) body(resp *http.Response) error {
+	if resp.ContentLength == 0 || x.r.Method == http.MethodHead {
+		return nil
+	}
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	buf := (*bp)[:cap(*bp)]
+	flush := resp.ContentLength < 0
+	rc := http.NewResponseController(x.w)
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			if _, werr := x.w.Write(buf[:n]); werr != nil {
+				return fmt.Errorf("%w: %w", ErrClientGone, werr)
+			}
+			if flush && x.st.br.Buffered() == 0 {
+				if werr := rc.Flush(); werr != nil {
+					return fmt.Errorf("%w: %w", ErrClientGone, werr)
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return facetError(err)
+		}
+	}
+}

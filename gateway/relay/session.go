@@ -1,0 +1,224 @@
+// Package relay carries HTTP requests to a facet and its answers back, over the
+// yamux streams of its wire.
+//
+// The facet is hostile: it may answer anything, at any pace, or not at all. Heads
+// are bounded, the number of informational answers is, and what a facet can make
+// the gateway hold in memory is its streams times their window, within a budget
+// that all facets share. Every byte that leaves a facet passes its output gate.
+//
+// There are two paths. A request without a body, or with a small one, is carried
+// both ways by the goroutine that serves it: one write, then reads. Any other has a
+// second goroutine for its body, since a handler may answer before it has read.
+package relay
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Errors of a relayed request. Until one of these is returned nothing of an answer
+// has reached the client, unless the error wraps ErrCut.
+var (
+	// ErrOverloaded means that the gateway's budget of stream memory is spent.
+	ErrOverloaded = errors.New("the gateway holds too many open streams")
+	// ErrFacetGone means that the facet's wire broke: its process ended or was ended.
+	ErrFacetGone = errors.New("the facet is gone")
+	// ErrProtocol means that the facet's answer is no HTTP or breaks a bound.
+	ErrProtocol = errors.New("the facet broke the protocol")
+	// ErrHeadTimeout means that no answer began within the request timeout.
+	ErrHeadTimeout = errors.New("no answer within the request timeout")
+	// ErrClientGone means that the client went away or its request could not be read.
+	ErrClientGone = errors.New("the client is gone")
+	// ErrBodyTooLarge means that the request's body passed its limit.
+	ErrBodyTooLarge = errors.New("the request's body is too large")
+	// ErrCut means that an answer broke off after its head was sent: the
+	// connection must be closed so that the client can tell.
+	ErrCut = errors.New("the answer broke off")
+	// ErrOutput means that what the facet wrote could not be made durable, so
+	// that nothing it says may leave.
+	ErrOutput = errors.New("the facet's data could not be made durable")
+)
+
+// maxIdle is how many streams a session keeps open for its next requests: as many
+// as a busy facet has in flight by default, beyond which opening one is cheap beside the load.
+const maxIdle = 64
+
+// Budget bounds the memory that all facets together can make the gateway hold:
+// open streams times their window (DESIGN: streams × window).
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of that many bytes.
+func NewBudget(bytes int64) *Budget { return &Budget{limit: bytes / wire.Window} }
+
+// Take reserves one stream, or says that there is none to be had.
+func (b *Budget) Take() bool {
+	if b.used.Add(1) > b.limit {
+		b.used.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Give returns what Take reserved.
+func (b *Budget) Give() { b.used.Add(-1) }
+
+// Open is how many streams are reserved now.
+func (b *Budget) Open() int64 { return b.used.Load() }
+
+// Session is the HTTP side of one facet's wire.
+type Session struct {
+	mux    *yamux.Session
+	gate   func() error
+	budget *Budget
+
+	mu   sync.Mutex
+	idle []*stream // most recently used last; guarded by mu
+}
+
+// NewSession relays over mux. gate is called after each read from the facet and returns
+// once what the facet committed before is durable.
+func NewSession(mux *yamux.Session, gate func() error, budget *Budget) *Session {
+	return &Session{mux: mux, gate: gate, budget: budget}
+}
+
+// stream is one yamux stream that carries requests, one after another.
+type stream struct {
+	raw  *yamux.Stream
+	gate func() error
+	br   *bufio.Reader
+	// left is how many bytes may still be read while a head is being parsed;
+	// negative means no limit. It is used by the reading goroutine only.
+	left int
+	back func()
+
+	mu     sync.Mutex
+	closed bool // guarded by mu
+}
+
+// Read reads from the facet, through its output gate.
+func (s *stream) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, fmt.Errorf("%w: a head of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
+	}
+	if s.left > 0 && len(p) > s.left {
+		p = p[:s.left]
+	}
+	n, err := s.raw.Read(p)
+	if s.left > 0 {
+		s.left -= n
+	}
+	if gateErr := s.gate(); gateErr != nil {
+		return 0, fmt.Errorf("%w: %w", ErrOutput, gateErr)
+	}
+	return n, err
+}
+
+// limitHead bounds what is read until unlimit: a head, or trailers.
+func (s *stream) limitHead() { s.left = wire.MaxHeadBytes }
+func (s *stream) unlimit()   { s.left = -1 }
+
+// close ends the stream, which tells the facet that the client is gone, and ends a
+// read under way: yamux alone would let it wait for the facet's own end.
+func (s *stream) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.raw.Close()
+	s.raw.SetReadDeadline(time.Now())
+	s.back()
+}
+
+// readBefore bounds the reads to come; a stream that was closed stays so.
+func (s *stream) readBefore(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.raw.SetReadDeadline(t)
+	}
+}
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 8<<10) }}
+
+// open takes an idle stream or opens one.
+func (s *Session) open() (*stream, error) {
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		st := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		return st, nil
+	}
+	s.mu.Unlock()
+	// A stream counts until the facet has closed it too, so that one which never
+	// does can't make us hold more and more of them.
+	if s.mux.NumStreams() >= wire.MaxStreams || !s.budget.Take() {
+		return nil, ErrOverloaded
+	}
+	raw, err := s.mux.OpenStream()
+	if err == nil {
+		err = wire.WriteKind(raw, wire.StreamHTTP)
+	}
+	if err != nil {
+		s.budget.Give()
+		return nil, fmt.Errorf("%w: %w", ErrFacetGone, err)
+	}
+	st := &stream{raw: raw, gate: s.gate, left: -1, back: s.budget.Give}
+	st.br = readers.Get().(*bufio.Reader)
+	st.br.Reset(st)
+	return st, nil
+}
+
+// keep returns a stream whose exchange is over on both sides for another request.
+func (s *Session) keep(st *stream) {
+	if st.br.Buffered() > 0 { // it spoke without being asked
+		st.close()
+		return
+	}
+	s.mu.Lock()
+	if len(s.idle) < maxIdle {
+		s.idle = append(s.idle, st)
+		st = nil
+	}
+	s.mu.Unlock()
+	if st != nil {
+		st.close()
+	}
+}
+
+// Close gives the session's streams back; requests in flight end by the mux's closing.
+func (s *Session) Close() {
+	s.mu.Lock()
+	idle := s.idle
+	s.idle = nil
+	s.mu.Unlock()
+	for _, st := range idle {
+		st.close()
+	}
+}
+
+// facetError sorts an error of reading an answer.
+func facetError(err error) error {
+	switch {
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrOutput):
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, yamux.ErrConnectionReset),
+		errors.Is(err, yamux.ErrSessionShutdown), errors.Is(err, yamux.ErrStreamClosed), errors.Is(err, io.ErrClosedPipe):
+		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+	}
+	return fmt.Errorf("%w: %w", ErrProtocol, err)
+}

@@ -1,0 +1,62 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// tunnel joins the client to the facet after a 101 answer, until either side ends.
+func (x *exchange) tunnel(resp *http.Response) error {
+	asked, got := upgradeType(x.r.Header), upgradeType(resp.Header)
+	if asked == "" || !strings.EqualFold(asked, got) {
+		return fmt.Errorf("%w: it switches to %q where the client asked for %q", ErrProtocol, got, asked)
+	}
+	h := x.w.Header()
+	copyHeader(h, resp.Header)
+	if x.o.Answer != nil {
+		x.o.Answer(resp.StatusCode, h)
+	}
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", got)
+	head := []byte("HTTP/1.1 101 Switching Protocols\r\n")
+	for name, values := range h {
+		for _, v := range values {
+			head = appendLine(head, name, v)
+		}
+	}
+	conn, brw, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		return fmt.Errorf("%w: its connection can't be taken over: %w", ErrClientGone, err)
+	}
+	defer conn.Close()
+	// After Hijack the request's context no longer ends with the client's
+	// connection: from here on reading from it tells.
+	if _, err := conn.Write(append(head, "\r\n"...)); err != nil {
+		return fmt.Errorf("%w: %w: %w", ErrCut, ErrClientGone, err)
+	}
+	stop := context.AfterFunc(x.r.Context(), func() { conn.Close() })
+	defer stop()
+
+	var once sync.Once
+	end := func() { once.Do(func() { conn.Close(); x.st.close() }) }
+	done := make(chan struct{})
+	go func() { // client to facet
+		defer close(done)
+		defer end()
+		copyBuffered(x.st.raw, brw.Reader)
+	}()
+	copyBuffered(conn, x.st.br) // facet to client, through its output gate
+	end()
+	<-done
+	return nil
+}
+
+func copyBuffered(dst io.Writer, src io.Reader) {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, (*bp)[:cap(*bp)])
+}

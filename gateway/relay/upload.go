@@ -1,0 +1,166 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// upload sends a request's body to the facet while the answer is being read.
+type upload struct {
+	x      *exchange
+	ctx    context.Context
+	held   bool          // wait for ask before the first byte
+	ask    chan struct{} // closed when the facet asks for the body
+	done   chan struct{} // closed when run has returned
+	cancel func()        // ends the exchange: the client's side failed
+	err    error         // set before done is closed
+
+	mu      sync.Mutex
+	stop    bool // no further read of the body; guarded by mu
+	reading bool // in a read of the body; guarded by mu
+}
+
+// lastRead is how long a body's end may take to arrive once the answer is complete. It
+// is usually there already; a client that is in the midst of its body gets its answer that much later.
+const lastRead = 50 * time.Millisecond
+
+// cut ends the upload once the answer is complete, and reports whether body was left over.
+// A read that waits for the client is ended by a deadline. One that could still end
+// by itself must not meet it: net/http would take the deadline for the connection's end.
+func (u *upload) cut(rc *http.ResponseController, st *stream) bool {
+	select {
+	case <-u.done:
+		return u.err != nil
+	default:
+	}
+	u.mu.Lock()
+	u.stop = true
+	reading := u.reading
+	u.mu.Unlock()
+	if reading {
+		select {
+		case <-u.done:
+			return u.err != nil
+		case <-time.After(lastRead):
+		}
+		u.mu.Lock()
+		reading = u.reading
+		u.mu.Unlock()
+	}
+	u.cancel()
+	st.close()
+	if reading {
+		rc.SetReadDeadline(time.Now())
+	}
+	<-u.done
+	if reading {
+		rc.SetReadDeadline(time.Time{})
+	}
+	return u.err != nil
+}
+
+// errLeft means that the answer was complete before the body.
+var errLeft = errors.New("the answer was complete before the request's body")
+
+// read reads from the body unless the upload was cut.
+func (u *upload) read(p []byte) (int, error) {
+	u.mu.Lock()
+	if u.stop {
+		u.mu.Unlock()
+		return 0, errLeft
+	}
+	u.reading = true
+	u.mu.Unlock()
+	n, err := u.x.r.Body.Read(p)
+	u.mu.Lock()
+	u.reading = false
+	u.mu.Unlock()
+	return n, err
+}
+
+func (u *upload) run() {
+	defer close(u.done)
+	if u.held {
+		select {
+		case <-u.ask:
+		case <-u.ctx.Done():
+			u.err = ErrClientGone
+			return
+		case <-u.x.session.mux.CloseChan():
+			u.err = ErrFacetGone
+			return
+		}
+	}
+	if u.err = u.send(); u.err != nil && !errors.Is(u.err, ErrFacetGone) {
+		u.cancel()
+	}
+}
+
+// send copies the body, in chunks where its length is unknown.
+func (u *upload) send() error {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	buf := (*bp)[:cap(*bp)]
+	chunked := u.x.r.ContentLength < 0
+	var sent int64
+	for {
+		n, err := u.read(buf[chunkRoom : len(buf)-2])
+		if sent += int64(n); sent > u.x.o.BodyLimit {
+			return ErrBodyTooLarge
+		}
+		if n > 0 {
+			out := buf[chunkRoom : chunkRoom+n]
+			if chunked {
+				out = frameChunk(buf, n)
+			}
+			if _, werr := u.x.st.raw.Write(out); werr != nil {
+				return fmt.Errorf("%w: %w", ErrFacetGone, werr)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err == errLeft {
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: read its request: %w", ErrClientGone, err)
+		}
+	}
+	if !chunked {
+		return nil
+	}
+	if _, err := u.x.st.raw.Write(appendTrailers([]byte("0\r\n"), u.x.r.Trailer)); err != nil {
+		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+	}
+	return nil
+}
+
+// chunkRoom is kept free before a chunk's bytes for its size line: eight hexadecimal digits
+// and a line's end. Two more bytes are kept behind.
+const chunkRoom = 10
+
+// frameChunk puts the size line in front of the n bytes at buf[chunkRoom:] and the line's end behind.
+func frameChunk(buf []byte, n int) []byte {
+	var size [chunkRoom]byte
+	line := append(strconv.AppendInt(size[:0], int64(n), 16), "\r\n"...)
+	start := chunkRoom - len(line)
+	copy(buf[start:], line)
+	copy(buf[chunkRoom+n:], "\r\n")
+	return buf[start : chunkRoom+n+2]
+}
+
+func appendTrailers(b []byte, trailer http.Header) []byte {
+	for name, values := range trailer {
+		for _, v := range values {
+			b = appendLine(b, name, v)
+		}
+	}
+	return append(b, "\r\n"...)
+}

@@ -1,0 +1,420 @@
+package sqld
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// sendTimeout is how long a client may leave no room for an answer before its channel ends.
+	sendTimeout = 10 * time.Second
+	// maxPayload bounds the requests of one channel that are held at once, being
+	// assembled, waiting or running.
+	maxPayload = 32 << 20
+	// maxAssembly bounds those that are being assembled (SPEC §1).
+	maxAssembly = sqlchan.MaxMessage
+)
+
+// errBreach is wrapped by the reasons for which a channel ends that are its client's fault.
+var errBreach = errors.New("SQL channel")
+
+func breach(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errBreach, fmt.Errorf(format, args...))
+}
+
+// errGone says that the client closed its end.
+var errGone = errors.New("the client closed the SQL channel")
+
+// channel is one client's channel. One goroutine at a time reads from it and runs
+// what it reads; when that takes longer, another takes over reading. So a short
+// statement costs no switch between goroutines, and CANCEL is always read.
+type channel struct {
+	w        *worker
+	db       *database
+	id       uint64
+	epoch    uint32
+	readOnly bool
+	audited  bool
+
+	file *os.File
+	fd   int // valid until finish
+	raw  syscall.RawConn
+
+	active  atomic.Int32 // goroutines on the channel; the last one out finishes it
+	ended   atomic.Bool
+	closed  chan struct{} // closed by finish
+	reading atomic.Int64  // payload bytes held
+
+	mu       sync.Mutex // guards what follows
+	err      error      // why it ended
+	sessions map[uint16]*session
+	live     map[uint32]*task // unanswered requests
+	parts    map[uint32]*assembly
+	partial  int // bytes in parts
+}
+
+// assembly is a message of which more packets are to come.
+type assembly struct {
+	h       sqlchan.Header
+	payload []byte
+}
+
+// session is one conversation with the database. Its fields belong to the task
+// that runs; busy, queue and idle times are guarded by the channel's mutex.
+type session struct {
+	ch       *channel
+	id       uint16
+	conn     *conn // kept while a transaction is open or its settings differ
+	counters counters
+	readOnly bool // a BEGIN told so
+	inTx     bool
+
+	busy      bool
+	queue     []*task
+	idleSince int64 // when the last request of an open transaction ended
+	expired   bool  // the transaction was rolled back; its next request is told
+	closed    bool
+}
+
+// buffers hold packets; one more byte shows a packet that is too long.
+var buffers = sync.Pool{New: func() any { b := make([]byte, sqlchan.MaxPacket+1); return &b }}
+
+// run reads the channel until it ends or another goroutine has taken over.
+func (ch *channel) run() {
+	debug.SetPanicOnFault(true) // a bad address in translated C becomes a panic that the task recovers
+	for !ch.ended.Load() {
+		buf, n, err := ch.receive()
+		if err != nil {
+			ch.end(err)
+			break
+		}
+		reader, err := ch.packet((*buf)[:n], buf)
+		if err != nil {
+			ch.end(err)
+			break
+		}
+		if !reader {
+			break
+		}
+	}
+	ch.leave()
+}
+
+// enter counts a goroutine in; false if the channel has ended.
+func (ch *channel) enter() bool {
+	for {
+		n := ch.active.Load()
+		if n == 0 {
+			return false
+		}
+		if ch.active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (ch *channel) leave() {
+	if ch.active.Add(-1) == 0 {
+		ch.finish()
+	}
+}
+
+// receive waits for a packet. No buffer is held while there is none.
+func (ch *channel) receive() (buf *[]byte, n int, err error) {
+	var opErr error
+	err = ch.raw.Read(func(fd uintptr) bool {
+		if buf == nil {
+			buf = buffers.Get().(*[]byte)
+		}
+		for {
+			n, opErr = unix.Read(int(fd), *buf)
+			if opErr != unix.EINTR {
+				break
+			}
+		}
+		if opErr == unix.EAGAIN {
+			buffers.Put(buf)
+			buf = nil
+			return false
+		}
+		return true
+	})
+	switch {
+	case ch.ended.Load():
+		err = errGone
+	case err != nil:
+	case opErr == unix.ECONNRESET:
+		err = errGone
+	case opErr != nil:
+		err = fmt.Errorf("read the SQL channel: %w", opErr)
+	case n == 0:
+		err = errGone
+	}
+	if err != nil && buf != nil {
+		buffers.Put(buf)
+	}
+	return buf, n, err
+}
+
+// packet handles one packet, in buf; it tells whether the caller is still the reader.
+func (ch *channel) packet(p []byte, buf *[]byte) (reader bool, err error) {
+	h, payload, err := sqlchan.ParseHeader(p)
+	if err != nil {
+		buffers.Put(buf)
+		return true, breach("%w", err)
+	}
+	if h.Epoch != ch.epoch {
+		buffers.Put(buf)
+		return true, nil // of before a RESET, which was its answer
+	}
+	if h.Session == 0 || h.Type < sqlchan.Exec || h.Type > sqlchan.Builtin {
+		buffers.Put(buf)
+		return true, breach("message of type %d, session %d: %w", h.Type, h.Session, sqlchan.ErrMalformed)
+	}
+	if h.Type == sqlchan.Credit || h.Type == sqlchan.Cancel {
+		err := ch.notice(h, payload)
+		buffers.Put(buf)
+		return true, err
+	}
+	payload, whole, err := ch.assemble(h, payload)
+	if err != nil || !whole {
+		buffers.Put(buf)
+		return true, err
+	}
+	return ch.request(h, payload, buf)
+}
+
+// notice handles CREDIT and CANCEL, which concern a request that may be answered already.
+func (ch *channel) notice(h sqlchan.Header, payload []byte) error {
+	r := sqlchan.NewReader(payload)
+	var credit uint64
+	if h.Type == sqlchan.Credit {
+		credit = r.Uvarint()
+	}
+	if err := r.End(); err != nil || h.Flags != 0 {
+		return breach("message of type %d: %w", h.Type, sqlchan.ErrMalformed)
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	t := ch.live[h.Request]
+	if t == nil || t.session.id != h.Session {
+		return nil
+	}
+	if h.Type == sqlchan.Cancel {
+		t.signal(stopCancelled)
+		return nil
+	}
+	t.addCredit(credit)
+	return nil
+}
+
+// assemble joins the packets of a message; whole tells that payload is all of it.
+func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, whole bool, err error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	a := ch.parts[h.Request]
+	if a == nil {
+		if h.Flags == 0 {
+			return payload, true, nil
+		}
+		if len(ch.parts) >= sqlchan.MaxSessions*sqlchan.MaxPipeline {
+			return nil, false, breach("more unfinished messages than requests may wait: %w", sqlchan.ErrMalformed)
+		}
+		a = &assembly{h: h}
+		ch.parts[h.Request] = a
+	}
+	if a.h.Type != h.Type || a.h.Session != h.Session {
+		return nil, false, breach("request %d goes on as another: %w", h.Request, sqlchan.ErrMalformed)
+	}
+	if ch.partial += len(payload); ch.partial > maxAssembly {
+		return nil, false, breach("more than %d bytes of unfinished messages: %w", maxAssembly, sqlchan.ErrMalformed)
+	}
+	a.payload = append(a.payload, payload...)
+	if h.Flags != 0 {
+		return nil, false, nil
+	}
+	delete(ch.parts, h.Request)
+	ch.partial -= len(a.payload)
+	return a.payload, true, nil
+}
+
+// request takes a whole request in: it runs at once if its session is free, else it waits there.
+func (ch *channel) request(h sqlchan.Header, payload []byte, buf *[]byte) (reader bool, err error) {
+	ch.mu.Lock()
+	if ch.live[h.Request] != nil {
+		ch.mu.Unlock()
+		buffers.Put(buf)
+		return true, breach("request %d while one of that number is unanswered: %w", h.Request, sqlchan.ErrMalformed)
+	}
+	s := ch.sessions[h.Session]
+	var refused *sqlchan.Failure
+	switch {
+	case s == nil && len(ch.sessions) >= sqlchan.MaxSessions:
+		refused = failure(sqlchan.CodeTooManySessions, fmt.Sprintf("more than %d sessions are open", sqlchan.MaxSessions))
+	case s != nil && len(s.queue) >= sqlchan.MaxPipeline:
+		refused = failure(sqlchan.CodeTooManyRequests, fmt.Sprintf("more than %d requests wait in the session", sqlchan.MaxPipeline))
+	case ch.reading.Load()+int64(len(payload)) > maxPayload:
+		refused = failure(sqlchan.CodeTooManyRequests, "the requests that wait hold more than "+size(maxPayload))
+	}
+	if refused != nil {
+		refused.InTx = s != nil && s.inTx
+		ch.mu.Unlock()
+		err := ch.sendFailure(h, refused)
+		buffers.Put(buf)
+		return true, err
+	}
+	if s == nil {
+		s = &session{ch: ch, id: h.Session}
+		ch.sessions[h.Session] = s
+	}
+	t := newTask(s, h)
+	t.size = int64(len(payload))
+	ch.reading.Add(t.size)
+	ch.live[h.Request] = t
+	if s.busy {
+		t.payload = append([]byte(nil), payload...)
+		s.queue = append(s.queue, t)
+		ch.mu.Unlock()
+		buffers.Put(buf)
+		return true, nil
+	}
+	s.busy = true
+	ch.mu.Unlock()
+	t.payload, t.inline = payload, true
+	reader = ch.work(t)
+	buffers.Put(buf)
+	return reader, nil
+}
+
+// work runs a task and those that wait behind it in its session. It tells
+// whether this goroutine still is the channel's reader.
+func (ch *channel) work(t *task) (reader bool) {
+	for {
+		t.run()
+		reader = t.inline
+		s := t.session
+		ch.mu.Lock()
+		delete(ch.live, t.request)
+		ch.reading.Add(-t.size)
+		var next *task
+		if len(s.queue) > 0 {
+			next = s.queue[0]
+			s.queue = append(s.queue[:0], s.queue[1:]...)
+		} else {
+			s.busy = false
+			if s.closed {
+				delete(ch.sessions, s.id)
+			}
+		}
+		ch.mu.Unlock()
+		t.free()
+		if next == nil {
+			return reader
+		}
+		next.inline = reader
+		t = next
+	}
+}
+
+// handOff lets another goroutine read the channel.
+func (ch *channel) handOff() {
+	ch.active.Add(1) // not zero: the caller is counted
+	go ch.run()
+}
+
+// end begins the channel's end: everything that runs or waits is stopped.
+func (ch *channel) end(err error) {
+	ch.mu.Lock()
+	if ch.err == nil {
+		ch.err = err
+	}
+	first := !ch.ended.Swap(true)
+	for _, t := range ch.live {
+		t.signal(stopEnded)
+	}
+	ch.mu.Unlock()
+	if first {
+		ch.file.SetDeadline(time.Unix(1, 0)) // wakes the reader and those that wait to send
+	}
+}
+
+// finish gives back what the sessions hold. No goroutine is on the channel any more.
+func (ch *channel) finish() {
+	for _, s := range ch.sessions {
+		s.release()
+	}
+	ch.file.Close()
+	ch.w.finished(ch)
+	close(ch.closed)
+}
+
+// sendFailure answers a request that was not taken in.
+func (ch *channel) sendFailure(h sqlchan.Header, f *sqlchan.Failure) error {
+	p := sqlchan.Header{Type: sqlchan.Error, Session: h.Session, Request: h.Request, Epoch: ch.epoch}.Append(nil)
+	return ch.send(sqlchan.AppendFailure(p, f), nil)
+}
+
+// trySend sends a packet if there is room.
+func (ch *channel) trySend(p []byte) error {
+	for {
+		_, err := unix.SendmsgN(ch.fd, p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// send sends a packet; waiting, unless nil, is called before it waits for room.
+func (ch *channel) send(p []byte, waiting func()) error {
+	err := ch.trySend(p)
+	if err == unix.EAGAIN {
+		if waiting != nil {
+			waiting()
+		}
+		err = ch.waitSend(p)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.ENOTCONN):
+		return errGone
+	case errors.Is(err, errBreach):
+		return err
+	}
+	return fmt.Errorf("send on the SQL channel: %w", err)
+}
+
+// waitSend sends a packet once there is room, for which the client has sendTimeout.
+func (ch *channel) waitSend(p []byte) error {
+	if ch.ended.Load() {
+		return errGone
+	}
+	ch.file.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if ch.ended.Load() {
+		ch.file.SetDeadline(time.Unix(1, 0))
+	}
+	var opErr error
+	err := ch.raw.Write(func(uintptr) bool {
+		opErr = ch.trySend(p)
+		return opErr != unix.EAGAIN
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if ch.ended.Load() {
+			return errGone
+		}
+		return breach("the client took no answer for %v", sendTimeout)
+	}
+	if err != nil {
+		return err
+	}
+	return opErr
+}

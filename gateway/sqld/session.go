@@ -1,0 +1,74 @@
+package sqld
+
+// setInTx notes whether the session has a transaction open.
+func (ch *channel) setInTx(s *session, inTx bool) {
+	ch.mu.Lock()
+	s.idleSince = now()
+	changed := s.inTx != inTx
+	s.inTx = inTx
+	ch.mu.Unlock()
+	if !changed {
+		return
+	}
+	slot := ch.db.slot.Load()
+	if inTx {
+		slot.Transactions.Add(1)
+		ch.w.watch(s)
+		return
+	}
+	slot.Transactions.Add(-1)
+	s.readOnly = false
+	ch.w.unwatch(s)
+}
+
+// release rolls back what the session has open and gives its connection back.
+// No task of it runs.
+func (s *session) release() {
+	c := s.conn
+	s.conn = nil
+	if c != nil {
+		c.trusted, c.task = true, nil
+		if !c.AutoCommit() {
+			c.Exec("ROLLBACK")
+			c.afterCommit()
+		}
+		c.trusted = false
+	}
+	s.ch.db.writers.release(s)
+	s.ch.setInTx(s, false)
+	if c != nil {
+		c.last = nil
+		s.ch.db.giveBack(c)
+	}
+}
+
+// expire rolls back the transaction of a session that has been idle in it for
+// too long; its next request is told.
+func (s *session) expire(before int64) {
+	ch := s.ch
+	if !ch.enter() {
+		return
+	}
+	defer ch.leave()
+	ch.mu.Lock()
+	if s.busy || !s.inTx || s.idleSince > before {
+		ch.mu.Unlock()
+		return
+	}
+	s.busy = true
+	ch.mu.Unlock()
+	s.release()
+	ch.mu.Lock()
+	s.expired = true
+	var next *task
+	if len(s.queue) > 0 {
+		next = s.queue[0]
+		s.queue = append(s.queue[:0], s.queue[1:]...)
+	} else {
+		s.busy = false
+	}
+	ch.mu.Unlock()
+	if next != nil {
+		ch.work(next)
+	}
+}

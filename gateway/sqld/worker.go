@@ -1,0 +1,290 @@
+package sqld
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/sqld/control"
+	"github.com/facetgateway/fgw/gateway/sqlite"
+)
+
+const (
+	// maxCheckpoints run at once: each waits for the disk on a thread of its own.
+	maxCheckpoints = 4
+	// idleFor is how long a connection stays open that nobody uses.
+	idleFor = 60 * time.Second
+	// janitorEvery is how exactly idle times are kept.
+	janitorEvery = 250 * time.Millisecond
+)
+
+// worker is the process: databases, the channels to them, and what they share.
+type worker struct {
+	turns       *turns
+	checkpoints chan struct{}
+	idleBytes   int64                               // that idle connections may keep open
+	notify      func(m *control.Message, wait bool) // to the gateway
+
+	mu        sync.Mutex // guards what follows
+	databases map[string]*database
+	channels  map[uint64]*channel
+	idle      []*conn               // connections in use by nobody, the one idle longest first
+	inTx      map[*session]struct{} // with a transaction open
+	stopped   chan struct{}
+	dropped   int64 // audit records
+}
+
+func newWorker(idleBytes int64, notify func(*control.Message, bool)) *worker {
+	w := &worker{
+		turns: newTurns(), checkpoints: make(chan struct{}, maxCheckpoints), idleBytes: idleBytes, notify: notify,
+		databases: map[string]*database{}, channels: map[uint64]*channel{}, inTx: map[*session]struct{}{}, stopped: make(chan struct{}),
+	}
+	go w.janitor()
+	return w
+}
+
+// database finds or makes the state of a file.
+func (w *worker) database(file string, limits *control.Limits) (*database, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	db := w.databases[file]
+	if db == nil {
+		account, err := sqlite.NewAccount(limits.Memory)
+		if err != nil {
+			return nil, err
+		}
+		db = &database{w: w, file: file, account: account, lastUsed: time.Now()}
+		db.slot.Store(new(control.Slot))
+		w.databases[file] = db
+	}
+	db.lim.Store(limits)
+	db.mu.Lock()
+	db.refs++
+	db.mu.Unlock()
+	return db, nil
+}
+
+// attach begins to serve a channel.
+func (w *worker) attach(f *os.File, id uint64, file string, slot *control.Slot, m *control.Message) (*channel, error) {
+	db, err := w.database(file, m.Limits)
+	if err != nil {
+		return nil, err
+	}
+	if slot != nil {
+		db.slot.Store(slot)
+	}
+	ch := &channel{
+		w: w, db: db, id: id, epoch: m.Epoch, readOnly: m.ReadOnly, audited: m.Audited, file: f,
+		closed: make(chan struct{}), sessions: map[uint16]*session{}, live: map[uint32]*task{}, parts: map[uint32]*assembly{},
+	}
+	if ch.raw, err = f.SyscallConn(); err != nil {
+		w.unref(db)
+		return nil, fmt.Errorf("channel: %w", err)
+	}
+	ch.raw.Control(func(fd uintptr) { ch.fd = int(fd) })
+	if m.Epoch > 0 {
+		if err := ch.sendReset(m.Reason); err != nil {
+			w.unref(db)
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	w.channels[id] = ch
+	w.mu.Unlock()
+	ch.active.Store(1)
+	go ch.run()
+	return ch, nil
+}
+
+// finished forgets a channel that has given back everything.
+func (w *worker) finished(ch *channel) {
+	w.mu.Lock()
+	delete(w.channels, ch.id)
+	w.mu.Unlock()
+	w.unref(ch.db)
+	ch.mu.Lock()
+	err := ch.err
+	ch.mu.Unlock()
+	if err != nil && err != errDetached && err != errGone {
+		w.notify(&control.Message{Op: control.Ended, Channel: ch.id, Error: err.Error()}, true)
+	}
+}
+
+// unref counts a channel out; the last one takes the shared slot along, which
+// the gateway may give to another database.
+func (w *worker) unref(db *database) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.refs--
+	db.lastUsed = time.Now()
+	if db.refs == 0 {
+		db.slot.Store(new(control.Slot))
+		db.far = unsynced{}
+	}
+}
+
+// detach ends a channel and waits until it has given back everything.
+func (w *worker) detach(id uint64) {
+	w.mu.Lock()
+	ch := w.channels[id]
+	w.mu.Unlock()
+	if ch != nil {
+		ch.end(errDetached)
+		<-ch.closed
+	}
+}
+
+// broke tells the gateway that the process can't be trusted any more.
+func (w *worker) broke(ch *channel, reason string, stack []byte) {
+	if len(stack) > 8<<10 {
+		stack = stack[:8<<10]
+	}
+	w.notify(&control.Message{Op: control.Broken, Channel: ch.id, Error: reason, Reason: string(stack)}, true)
+}
+
+// returned puts a connection into the list of idle ones, and closes others where they hold too much.
+func (w *worker) returned(c *conn) {
+	c.returned = time.Now()
+	w.mu.Lock()
+	w.idle = append(w.idle, c)
+	c.pos = len(w.idle) - 1
+	over := sqlite.Total() > w.idleBytes
+	w.mu.Unlock()
+	if over {
+		w.evict(func(c *conn) bool { return sqlite.Total() > w.idleBytes })
+	}
+}
+
+// leased takes a connection out of the list.
+func (w *worker) leased(c *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.pos < len(w.idle) && w.idle[c.pos] == c {
+		w.idle[c.pos] = nil // evict skips it; the janitor closes the gaps
+	}
+}
+
+// evict closes idle connections, the one idle longest first, as long as enough says so.
+func (w *worker) evict(enough func(*conn) bool) {
+	for at := 0; ; {
+		w.mu.Lock()
+		for at < len(w.idle) && w.idle[at] == nil {
+			at++
+		}
+		if at >= len(w.idle) || !enough(w.idle[at]) {
+			w.mu.Unlock()
+			return
+		}
+		c := w.idle[at]
+		w.mu.Unlock()
+		if !c.db.takeIdle(c) {
+			at++ // it was leased meanwhile
+			continue
+		}
+		w.leased(c)
+		c.db.drop(c)
+	}
+}
+
+// takeIdle takes one connection out of its database's idle ones.
+func (db *database) takeIdle(c *conn) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for i, x := range db.idle {
+		if x == c {
+			db.idle = append(db.idle[:i], db.idle[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+func (w *worker) watch(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inTx[s] = struct{}{}
+}
+
+func (w *worker) unwatch(s *session) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.inTx, s)
+}
+
+// janitor ends transactions that idle, closes connections that nobody uses, and
+// forgets databases without any.
+func (w *worker) janitor() {
+	tick := time.NewTicker(janitorEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.stopped:
+			return
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		sessions := make([]*session, 0, len(w.inTx))
+		for s := range w.inTx {
+			sessions = append(sessions, s)
+		}
+		w.compact()
+		w.mu.Unlock()
+		for _, s := range sessions {
+			s.expire(now() - int64(s.ch.db.limits().TxIdle))
+		}
+		old := time.Now().Add(-idleFor)
+		w.evict(func(c *conn) bool { return c.returned.Before(old) })
+		w.forget()
+	}
+}
+
+// compact closes the gaps in the list of idle connections.
+func (w *worker) compact() {
+	kept := w.idle[:0]
+	for _, c := range w.idle {
+		if c != nil {
+			c.pos = len(kept)
+			kept = append(kept, c)
+		}
+	}
+	clear(w.idle[len(kept):])
+	w.idle = kept
+}
+
+// forget drops databases without channels and connections.
+func (w *worker) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for file, db := range w.databases {
+		db.mu.Lock()
+		if db.refs == 0 && db.open == 0 {
+			delete(w.databases, file)
+			db.account.Close()
+		}
+		db.mu.Unlock()
+	}
+}
+
+// stop closes every channel and connection.
+func (w *worker) stop() {
+	close(w.stopped)
+	w.mu.Lock()
+	ids := make([]uint64, 0, len(w.channels))
+	for id := range w.channels {
+		ids = append(ids, id)
+	}
+	w.mu.Unlock()
+	for _, id := range ids {
+		w.detach(id)
+	}
+	w.mu.Lock()
+	dbs := make([]*database, 0, len(w.databases))
+	for _, db := range w.databases {
+		dbs = append(dbs, db)
+	}
+	w.mu.Unlock()
+	for _, db := range dbs {
+		db.closeIdle()
+	}
+}

@@ -1,0 +1,210 @@
+package sqlpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/sqld/control"
+	"golang.org/x/sys/unix"
+)
+
+// Usage is what the statements of a database did since its first channel was attached.
+type Usage struct {
+	RowsRead, RowsWritten, Statements, Errors int64
+	CPU                                       time.Duration
+	StorageBytes                              int64 // of the file and its log, as of its last use
+}
+
+// Channel is one channel to a database.
+type Channel struct {
+	w       *worker
+	id      uint64
+	options AttachOptions
+	place   *place
+	slot    *control.Slot
+	done    chan struct{}
+
+	closing   atomic.Bool
+	mu        sync.Mutex // guards what follows
+	facetEnd  *os.File
+	workerEnd *os.File // a duplicate for the next worker
+	epoch     uint32
+	suspected []time.Time // when its worker died while a statement of it ran
+	err       error
+	ended     bool
+	disposed  bool
+	last      Usage // as of its end
+	committed uint64
+}
+
+// newChannel makes the socketpair and takes the database's slot.
+func newChannel(w *worker, o AttachOptions) (*Channel, error) {
+	pl, err := w.takePlace(o.File)
+	if err != nil {
+		return nil, err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		w.leavePlace(pl)
+		return nil, fmt.Errorf("make a socketpair: %w", err)
+	}
+	// The facet's end belongs to another process soon, which chooses its mode itself.
+	if err := unix.SetNonblock(fds[0], false); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		w.leavePlace(pl)
+		return nil, fmt.Errorf("make a socketpair: %w", err)
+	}
+	return &Channel{
+		w: w, id: w.nextChannel.Add(1), options: o, place: pl, slot: w.shared.Slot(pl.index), done: make(chan struct{}),
+		facetEnd: os.NewFile(uintptr(fds[0]), "sql-channel"), workerEnd: os.NewFile(uintptr(fds[1]), "sql-channel"),
+	}, nil
+}
+
+// FacetEnd is the client's end, once: the caller passes it on and closes it. Nil after the first call.
+func (c *Channel) FacetEnd() *os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.facetEnd
+	c.facetEnd = nil
+	return f
+}
+
+// Committed is how many commits the database has had since its first channel was
+// attached, of all channels. A commit is counted before it is acknowledged, and
+// before another session's answer can tell of it.
+func (c *Channel) Committed() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disposed {
+		return c.committed
+	}
+	return c.slot.Committed.Load()
+}
+
+// SetDurable tells the worker that the commits up to n are on disk.
+func (c *Channel) SetDurable(n uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.disposed && n > c.slot.Durable.Load() {
+		c.slot.Durable.Store(n)
+	}
+}
+
+// UnsyncedBytes is about how much of the log is not known to be on disk.
+func (c *Channel) UnsyncedBytes() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disposed {
+		return 0
+	}
+	return c.slot.Unsynced.Load()
+}
+
+// Usage is what the database's statements did.
+func (c *Channel) Usage() Usage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disposed {
+		return c.last
+	}
+	return usage(c.slot)
+}
+
+func usage(s *control.Slot) Usage {
+	return Usage{
+		RowsRead: s.RowsRead.Load(), RowsWritten: s.RowsWritten.Load(), Statements: s.Statements.Load(), Errors: s.Errors.Load(),
+		CPU: time.Duration(s.CPU.Load()), StorageBytes: s.Storage.Load(),
+	}
+}
+
+// InTransaction tells whether a session of the database, on any channel, has a transaction open.
+func (c *Channel) InTransaction() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.disposed && c.slot.Transactions.Load() > 0
+}
+
+// Done is closed when the worker has ended the channel, or a statement of it
+// hung its worker; Err tells why. It is not closed by Close or by the client's leaving.
+func (c *Channel) Done() <-chan struct{} { return c.done }
+
+// Err is why the channel ended.
+func (c *Channel) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close detaches the channel: what is open in it is rolled back. It returns when
+// the worker has let go.
+func (c *Channel) Close(ctx context.Context) error {
+	if c.closing.Swap(true) {
+		return nil
+	}
+	err := c.w.detach(ctx, c)
+	c.dispose()
+	if err != nil && !errors.Is(err, errReplaced) {
+		return fmt.Errorf("detach: %w", err)
+	}
+	return nil
+}
+
+// end says why the channel is over; it is the worker's goroutine that calls it.
+func (c *Channel) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended, c.err = true, err
+	if c.workerEnd != nil {
+		c.workerEnd.Close() // with it the client sees the end
+		c.workerEnd = nil
+	}
+	close(c.done)
+}
+
+// dispose gives back the slot and the descriptors.
+func (c *Channel) dispose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disposed {
+		return
+	}
+	c.disposed = true
+	c.last, c.committed = usage(c.slot), c.slot.Committed.Load()
+	for _, f := range []**os.File{&c.facetEnd, &c.workerEnd} {
+		if *f != nil {
+			(*f).Close()
+			*f = nil
+		}
+	}
+	c.w.leavePlace(c.place)
+}
+
+const (
+	// suspectTimes deaths of its worker within suspectWindow, each while a
+	// statement of it ran, end a channel: one of those statements is the likely cause.
+	suspectTimes  = 3
+	suspectWindow = time.Minute
+)
+
+// suspect notes that the worker died while a statement of the channel ran.
+func (c *Channel) suspect(at time.Time) (culprit bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	recent := c.suspected[:0]
+	for _, t := range c.suspected {
+		if at.Sub(t) < suspectWindow {
+			recent = append(recent, t)
+		}
+	}
+	c.suspected = append(recent, at)
+	return len(c.suspected) >= suspectTimes
+}

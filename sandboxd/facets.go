@@ -1,0 +1,244 @@
+package sandboxd
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/facetgateway/fgw/sandboxd/launcher"
+	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"golang.org/x/sys/unix"
+)
+
+// facets starts facets through the launcher and learns from it how they end.
+type facets struct {
+	conn  *net.UnixConn
+	slots *slots // nil without cgroups
+	uids  *uidPool
+	one   int // the only user there is, where there is no pool
+
+	mu      sync.Mutex // guards the fields below
+	last    uint64
+	asked   map[uint64]*request
+	running map[uint64]*process
+	closed  bool
+}
+
+// request is a spawn under way.
+type request struct {
+	p      *process
+	answer chan error
+	failed error // the step that failed, while the child's end is awaited
+}
+
+// newFacets takes over sandboxd's end of the launcher's socket.
+func newFacets(conn *os.File, slots *slots, uids *uidPool) (*facets, error) {
+	if err := unix.SetsockoptInt(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return nil, fmt.Errorf("ask for the launcher's credentials: %w", err)
+	}
+	c, err := net.FileConn(conn)
+	conn.Close()
+	if err != nil {
+		return nil, fmt.Errorf("open the channel to the launcher: %w", err)
+	}
+	return &facets{
+		conn: c.(*net.UnixConn), slots: slots, uids: uids, one: os.Getuid(),
+		asked: map[uint64]*request{}, running: map[uint64]*process{},
+	}, nil
+}
+
+var errTooMany = errors.New("every user id of this data directory is in use")
+
+// facetFiles are the descriptors that a facet starts with.
+type facetFiles struct{ exe, wire, output, sql int }
+
+// start makes a facet and returns once it has been exec'ed.
+func (f *facets) start(id uint64, l protocol.Limits, files facetFiles) (*process, error) {
+	p := &process{id: id, name: "facet", uid: f.one, index: -1, pidfd: -1, limits: l, done: make(chan struct{})}
+	if f.uids != nil {
+		var ok bool
+		if p.uid, ok = f.uids.take(); !ok {
+			return nil, errTooMany
+		}
+	}
+	if f.slots != nil {
+		g, err := f.slots.take(facetLimits(l))
+		if err != nil {
+			f.release(p)
+			return nil, err
+		}
+		p.group = g
+	}
+	r := &request{p: p, answer: make(chan error, 1)}
+	if err := f.ask(r, l, []int{files.exe, files.wire, files.sql, files.output}); err != nil {
+		f.release(p)
+		return nil, err
+	}
+	if err := <-r.answer; err != nil {
+		return nil, err // released by received, once no child is left
+	}
+	return p, nil
+}
+
+func (f *facets) ask(r *request, l protocol.Limits, files []int) error {
+	m := launcher.Request{
+		UID: uint32(r.p.uid), GID: uint32(r.p.uid), Memory: l.MemoryBytes / 10 * 9,
+		Threads: uint32(max(1, (l.CPUMilli+999)/1000)),
+	}
+	if g := r.p.group; g != nil {
+		m.Joins = uint16(len(g.Join()))
+		files = append(files, g.Join()...)
+		if g.Into() >= 0 {
+			m.Into = true
+			files = append(files, g.Into())
+		}
+	}
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return errStopped
+	}
+	f.last++
+	m.ID = f.last
+	f.asked[m.ID] = r
+	f.mu.Unlock()
+	if _, _, err := f.conn.WriteMsgUnix(m.Append(nil), unix.UnixRights(files...), nil); err != nil {
+		f.mu.Lock()
+		delete(f.asked, m.ID)
+		f.mu.Unlock()
+		return fmt.Errorf("ask the launcher: %w", err)
+	}
+	return nil
+}
+
+// release gives back what a facet held.
+func (f *facets) release(p *process) {
+	if p.group != nil {
+		f.slots.remove(p.group)
+	}
+	if f.uids != nil {
+		f.uids.give(p.uid)
+	}
+}
+
+// read handles what the launcher says, until it is gone.
+func (f *facets) read() {
+	defer f.end()
+	buf := make([]byte, launcher.EventBytes+1)
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*4))
+	for {
+		n, oobn, _, _, err := f.conn.ReadMsgUnix(buf, oob)
+		if err != nil || n == 0 {
+			return
+		}
+		e, err := launcher.ParseEvent(buf[:n])
+		if err != nil {
+			return
+		}
+		pid, pidfd := childOf(oob[:oobn])
+		f.received(e, pid, pidfd)
+	}
+}
+
+// childOf takes pid and pidfd of a new child from beside an event. The kernel has translated the pid that the
+// launcher knows into ours.
+func childOf(oob []byte) (pid, pidfd int) {
+	pidfd = -1
+	messages, _ := unix.ParseSocketControlMessage(oob)
+	for _, m := range messages {
+		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
+			pid = int(cred.Pid)
+		}
+		if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) > 0 {
+			pidfd = fds[0]
+		}
+	}
+	return pid, pidfd
+}
+
+func (f *facets) received(e launcher.Event, pid, pidfd int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.Exited {
+		if p := f.running[e.ID]; p != nil {
+			delete(f.running, e.ID)
+			go f.finish(p, e, f.asked[e.ID])
+			delete(f.asked, e.ID)
+		}
+		return
+	}
+	r := f.asked[e.ID]
+	if r == nil {
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return
+	}
+	var failed error
+	if e.Step != "" {
+		failed = fmt.Errorf("%s: %w", e.Step, e.Errno)
+	}
+	if !e.Child {
+		delete(f.asked, e.ID)
+		go f.release(r.p)
+		r.answer <- failed
+		return
+	}
+	r.p.pid, r.p.pidfd = pid, pidfd
+	f.running[e.ID] = r.p
+	if failed != nil {
+		r.failed = failed // answered when the child's end is known, so that nothing of it is left
+		return
+	}
+	delete(f.asked, e.ID)
+	r.answer <- nil
+}
+
+// finish sees a facet to its end and gives back what it held. failed is the request that brought it, where it has
+// not been answered yet.
+func (f *facets) finish(p *process, e launcher.Event, failed *request) {
+	p.ended(e.Status, e.CPU)
+	f.release(p)
+	if failed != nil {
+		failed.answer <- failed.failed
+	}
+}
+
+// end answers everyone who waits: the launcher is gone, and with it every facet.
+func (f *facets) end() {
+	f.conn.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for id, r := range f.asked {
+		delete(f.asked, id)
+		if f.running[id] == nil {
+			go f.release(r.p)
+		}
+		r.answer <- errors.New("the launcher is gone")
+	}
+	for id, p := range f.running {
+		delete(f.running, id)
+		go func() {
+			p.ended(syscall.WaitStatus(syscall.SIGKILL), 0)
+			f.release(p)
+		}()
+	}
+}
+
+// idle waits until no facet is left, at most patience.
+func (f *facets) idle(patience time.Duration) bool {
+	for deadline := time.Now().Add(patience); ; {
+		f.mu.Lock()
+		n := len(f.running)
+		f.mu.Unlock()
+		if n == 0 || time.Now().After(deadline) {
+			return n == 0
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,70 @@
+#!/bin/bash
+# Everything that has to hold, one step after another; the last line counts
+# them. A step that fails does not keep the later ones from running, but the
+# build does.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export CGO_ENABLED=0
+unset FGW_DATA
+passed=0 failed=0 failures=()
+
+step() { # NAME COMMAND...
+    local name=$1 began=$SECONDS; shift
+    echo "=== $name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) failures+=("$name")
+        echo "--- FAIL: $name"
+    fi
+    echo "    $((SECONDS - began))s"
+}
+
+finish() {
+    for name in "${failures[@]}"; do echo "failed: $name"; done
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ]; exit
+}
+
+formatted() {
+    local wrong
+    wrong=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
+    [ -z "$wrong" ] || { echo "not as gofmt writes it:"; echo "$wrong"; return 1; }
+}
+
+# The packages whose tests can run under the race detector. It needs cgo, under
+# which the launcher, which changes all threads at once, can't be built; and
+# what starts a gateway starts bin/fgw, which is another program.
+race() {
+    local packages
+    packages=$(go list ./... | grep -vE '/(cmd|scripts|sandboxd|seccomp)(/|$)')
+    CGO_ENABLED=1 go test -race -short -timeout 10m $packages
+}
+
+# Modules of their own, for what only tests import.
+nested() {
+    local ok=0 mod
+    for mod in $(git ls-files -co --exclude-standard '*/go.mod' | grep -v /vendor/); do
+        (cd "$(dirname "$mod")" && go vet ./... && go test -timeout 10m ./...) || ok=1
+    done
+    return $ok
+}
+
+step setup scripts/setup.sh
+step build make --no-print-directory build
+[ "$failed" = 0 ] || finish
+export FGW=$PWD/bin/fgw # the tests of apps run its SQL worker
+step format formatted
+step vet go vet ./...
+step vet-cgo env CGO_ENABLED=1 go vet ./seccomp/...
+[ "$(id -u)" = 0 ] || echo "not root: tests that need full confinement are skipped, by name (go test -v)"
+step test go test -timeout 10m ./...
+step test-cgo env CGO_ENABLED=1 go test -timeout 5m ./seccomp/...
+step nested nested
+step race race
+if [ "$(uname -m)" = x86_64 ] && command -v qemu-system-x86_64 >/dev/null; then
+    step cgroup2 scripts/test-cgroup2.sh
+else
+    echo "no qemu-system-x86_64: the machine with cgroup v2 is skipped"
+fi
+finish

@@ -1,0 +1,260 @@
+package sdk
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan/client"
+)
+
+// driverName is the name under which an app that runs finds its database with sql.Open, should a library insist on that.
+const driverName = "facet"
+
+// openDB returns the pool over the channel; nil is the database of a facet that has none.
+func openDB(c *client.Client) *sql.DB {
+	db := sql.OpenDB(connector{c})
+	db.SetMaxOpenConns(sqlchan.MaxSessions)
+	db.SetMaxIdleConns(sqlchan.MaxSessions)
+	return db
+}
+
+// connector opens sessions; it is the driver as well.
+type connector struct{ c *client.Client }
+
+var errNoDatabase = &SQLError{Code: sqlchan.CodeNoDatabase, Offset: -1, Message: "this facet has no database: it runs as a dynamic worker"}
+
+// Connect opens a session. That costs nothing: the worker hears of it with its first statement.
+func (d connector) Connect(context.Context) (driver.Conn, error) {
+	if d.c == nil {
+		return nil, errNoDatabase
+	}
+	s, err := d.c.Session()
+	if err != nil {
+		return nil, sqlError(nil, err)
+	}
+	return &conn{s: s}, nil
+}
+
+// Driver returns the connector itself.
+func (d connector) Driver() driver.Driver { return d }
+
+// Open is what sql.Open uses; the only data source there is has an empty name.
+func (d connector) Open(name string) (driver.Conn, error) {
+	if name != "" {
+		return nil, fmt.Errorf("data source %q: a facet has one database, its name is the empty string", name)
+	}
+	return d.Connect(context.Background())
+}
+
+// conn is one session. database/sql gives it to one goroutine at a time.
+type conn struct {
+	s    *client.Session
+	args []sqlchan.Arg // room for a statement's arguments
+}
+
+var (
+	_ driver.Pinger             = (*conn)(nil)
+	_ driver.ExecerContext      = (*conn)(nil)
+	_ driver.QueryerContext     = (*conn)(nil)
+	_ driver.ConnPrepareContext = (*conn)(nil)
+	_ driver.ConnBeginTx        = (*conn)(nil)
+	_ driver.SessionResetter    = (*conn)(nil)
+	_ driver.Validator          = (*conn)(nil)
+	_ driver.NamedValueChecker  = (*conn)(nil)
+)
+
+func (c *conn) Ping(ctx context.Context) error {
+	_, err := c.s.Exec(ctx, "SELECT 1", nil)
+	return sqlError(ctx, err)
+}
+
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	d, err := c.s.Exec(ctx, query, c.arguments(args))
+	if err != nil {
+		return nil, sqlError(ctx, err)
+	}
+	return result{d}, nil
+}
+
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	var r *client.Rows
+	var err error
+	if len(args) == 1 {
+		if b, ok := args[0].Value.(*builtin); ok {
+			r, err = c.s.Builtin(ctx, b.number, builtinArguments(b))
+			return newRows(ctx, r, err)
+		}
+	}
+	r, err = c.s.Query(ctx, query, c.arguments(args))
+	return newRows(ctx, r, err)
+}
+
+// arguments translates arguments into room that the next statement uses again.
+func (c *conn) arguments(args []driver.NamedValue) []sqlchan.Arg {
+	clear(c.args)
+	c.args = c.args[:0]
+	for _, a := range args {
+		c.args = append(c.args, sqlchan.Arg{Name: a.Name, Value: a.Value})
+	}
+	return c.args
+}
+
+func builtinArguments(b *builtin) []sqlchan.Arg {
+	args := make([]sqlchan.Arg, len(b.args))
+	for i, a := range b.args {
+		args[i].Value = a
+	}
+	return args
+}
+
+func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	p, err := c.s.Prepare(ctx, query)
+	if err != nil {
+		return nil, sqlError(ctx, err)
+	}
+	return &stmt{c, query, p.ReadOnly}, nil
+}
+
+func (c *conn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	switch level := sql.IsolationLevel(opts.Isolation); level {
+	case sql.LevelDefault, sql.LevelSerializable:
+	default:
+		return nil, fmt.Errorf("isolation level %s is not offered: transactions are always serializable", level)
+	}
+	mode := sqlchan.Immediate
+	if opts.ReadOnly {
+		mode = sqlchan.ReadOnly
+	}
+	if err := c.s.Begin(ctx, mode); err != nil {
+		return nil, sqlError(ctx, err)
+	}
+	return tx{c}, nil
+}
+
+func (c *conn) Begin() (driver.Tx, error) {
+	return c.BeginTx(context.Background(), driver.TxOptions{})
+}
+
+func (c *conn) Close() error { return sqlError(nil, c.s.Close()) }
+
+// ResetSession tells the pool not to use a session whose worker is gone.
+func (c *conn) ResetSession(context.Context) error {
+	if c.s.Lost() != nil {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
+// IsValid tells the pool what not to keep. A transaction that was begun by way of SQL and never
+// ended would hold up every writer, and its statements would mix with another caller's: closing the session undoes it.
+func (c *conn) IsValid() bool { return c.s.Lost() == nil && !c.s.InTx() }
+
+// tx ends the session's transaction.
+type tx struct{ c *conn }
+
+func (t tx) Commit() error   { return sqlError(nil, t.c.s.Commit(context.Background())) }
+func (t tx) Rollback() error { return rolledBack(t.c.s) }
+
+// rolledBack rolls back, unless an error or a lost worker has done so already.
+func rolledBack(s *client.Session) error {
+	if !s.InTx() || s.Lost() != nil {
+		return nil
+	}
+	err := s.Rollback(context.Background())
+	if errors.Is(err, client.ErrLost) {
+		return nil
+	}
+	return sqlError(nil, err)
+}
+
+// result is what a statement changed.
+type result struct{ d sqlchan.Result }
+
+func (r result) LastInsertId() (int64, error) { return r.d.LastInsertID, nil }
+func (r result) RowsAffected() (int64, error) { return r.d.RowsAffected, nil }
+
+// stmt is a statement that was found to be one. Its text goes along each time it runs; the worker
+// keeps what it has compiled.
+type stmt struct {
+	c        *conn
+	query    string
+	readOnly bool
+}
+
+func (s *stmt) Close() error { return nil }
+
+// NumInput leaves it to the worker to count: one name may stand for several places.
+func (s *stmt) NumInput() int { return -1 }
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.c.ExecContext(ctx, s.query, args)
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return s.c.QueryContext(ctx, s.query, args)
+}
+
+func (s *stmt) Exec(args []driver.Value) (driver.Result, error) {
+	return s.ExecContext(context.Background(), named(args))
+}
+
+func (s *stmt) Query(args []driver.Value) (driver.Rows, error) {
+	return s.QueryContext(context.Background(), named(args))
+}
+
+func named(args []driver.Value) []driver.NamedValue {
+	all := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		all[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	return all
+}
+
+// deadlineSlack is how early the worker's clock may run out before the context's own.
+const deadlineSlack = 10 * time.Millisecond
+
+// sqlError translates an error of the channel's client into one that apps know. What database/sql
+// may safely try again on another session is driver.ErrBadConn; nothing else is.
+func sqlError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var f *sqlchan.Failure
+	switch {
+	case errors.As(err, &f):
+		e := &SQLError{Code: f.Code, Message: f.Message, SQLite: f.SQLite, Offset: f.Offset}
+		if cause := interrupted(ctx, f.Code); cause != nil {
+			return fmt.Errorf("%w: %w", cause, e)
+		}
+		return e
+	case errors.Is(err, client.ErrLost):
+		return fmt.Errorf("%w: %w", driver.ErrBadConn, err)
+	}
+	return err
+}
+
+// interrupted returns the context's error where that is why the statement failed.
+func interrupted(ctx context.Context, code string) error {
+	if ctx == nil {
+		return nil
+	}
+	switch code {
+	case sqlchan.CodeCancelled, sqlchan.CodeStatementTimeout, sqlchan.CodeBusy:
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if at, ok := ctx.Deadline(); ok && time.Until(at) < deadlineSlack {
+			return context.DeadlineExceeded
+		}
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package sdk
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// streams is the listener whose connections are the gateway's HTTP streams. It knows
+// which of them the gateway has closed, as soon as that is on the wire.
+type streams struct {
+	ready chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+
+	mu sync.Mutex
+	// open are the streams that were accepted, by id; early are those that the gateway
+	// closed before they were; ids grow, so last, the last accepted, tells one from the other.
+	open  map[uint32]*stream
+	early map[uint32]bool
+	last  uint32
+}
+
+func newStreams() *streams {
+	return &streams{ready: make(chan net.Conn), done: make(chan struct{}), open: map[uint32]*stream{}, early: map[uint32]bool{}}
+}
+
+// accept sorts the gateway's streams by kind until the wire ends.
+func (l *streams) accept(session *yamux.Session) {
+	defer l.Close()
+	for {
+		s, err := session.AcceptStream()
+		if err != nil {
+			return
+		}
+		c := l.add(s)
+		go func() {
+			kind, err := wire.ReadKind(s)
+			if err != nil || kind != wire.StreamHTTP { // events have no receiver in this version, others are unknown
+				c.Close()
+				return
+			}
+			select {
+			case l.ready <- c:
+			case <-l.done:
+				c.Close()
+			}
+		}()
+	}
+}
+
+// add registers an accepted stream.
+func (l *streams) add(s *yamux.Stream) *stream {
+	c := &stream{Stream: s, owner: l, cancel: func() {}}
+	c.wake.L = &c.mu
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = s.StreamID()
+	if l.early[l.last] {
+		delete(l.early, l.last)
+		c.gone = true
+	} else {
+		l.open[l.last] = c
+	}
+	return c
+}
+
+// skip notes an accepted stream that is no connection.
+func (l *streams) skip(id uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = id
+	delete(l.early, id)
+}
+
+// closed is told of each stream that the gateway closes, before yamux sees it.
+func (l *streams) closed(id uint32) {
+	l.mu.Lock()
+	c := l.open[id]
+	delete(l.open, id)
+	if c == nil && id > l.last && id%2 == 1 {
+		l.early[id] = true
+	}
+	l.mu.Unlock()
+	if c != nil {
+		c.peerClosed()
+	}
+}
+
+// Accept is net.Listener's.
+func (l *streams) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close is net.Listener's.
+func (l *streams) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+// Addr is net.Listener's.
+func (l *streams) Addr() net.Addr { return streamAddr{} }
+
+type streamAddr struct{}
+
+func (streamAddr) Network() string { return "fgw" }
+func (streamAddr) String() string  { return "fgw" }
+
+// stream is one HTTP stream. Its context ends when the gateway closes it, and with it the context of
+// the request on it, whether or not the handler has read the body.
+//
+// While a handler runs, net/http reads one byte ahead, to learn of a client that goes away.
+// The gateway sends nothing there, and its closing is known without reading: so that read waits on a
+// condition here, which costs less than a read of yamux's with its timer.
+type stream struct {
+	*yamux.Stream
+	owner   *streams
+	written atomic.Int64 // bytes
+	mute    atomic.Bool  // writes go nowhere
+	deaf    atomic.Bool  // nothing more is to be read
+
+	mu       sync.Mutex
+	wake     sync.Cond
+	cancel   context.CancelFunc // ends the requests' context
+	gone     bool               // the gateway has closed the stream
+	aborted  bool               // a read ahead is to return at once
+	hijacked bool               // net/http has let go of the stream: nobody reads ahead any more
+}
+
+// aheadLen is the length of net/http's read ahead; every other read of its is longer.
+const aheadLen = 1
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.deaf.Load() {
+		return 0, io.EOF
+	}
+	if len(p) != aheadLen {
+		return s.Stream.Read(p)
+	}
+	s.mu.Lock()
+	if s.hijacked {
+		s.mu.Unlock()
+		return s.Stream.Read(p)
+	}
+	defer s.mu.Unlock()
+	for !s.gone && !s.aborted {
+		s.wake.Wait()
+	}
+	if s.aborted {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return 0, io.EOF
+}
+
+func (s *stream) Write(p []byte) (int, error) {
+	if s.mute.Load() {
+		return len(p), nil
+	}
+	n, err := s.Stream.Write(p)
+	s.written.Add(int64(n))
+	return n, err
+}
+
+// SetReadDeadline is how net/http calls its read ahead back: with a time that has passed.
+func (s *stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	s.aborted = !t.IsZero() && !t.After(time.Now())
+	s.wake.Broadcast()
+	s.mu.Unlock()
+	return s.Stream.SetReadDeadline(t)
+}
+
+// SetDeadline is what net/http calls, once, with no time at all, before it gives a hijacked
+// connection to the handler.
+func (s *stream) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		s.mu.Lock()
+		s.hijacked = true
+		s.mu.Unlock()
+	}
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return s.Stream.SetWriteDeadline(t)
+}
+
+func (s *stream) peerClosed() {
+	s.mu.Lock()
+	s.gone = true
+	cancel := s.cancel
+	s.wake.Broadcast()
+	s.mu.Unlock()
+	cancel()
+}
+
+// Close ends the stream.
+func (s *stream) Close() error {
+	l := s.owner
+	l.mu.Lock()
+	delete(l.open, s.StreamID())
+	l.mu.Unlock()
+	s.peerClosed()
+	return s.Stream.Close()
+}
+
+func (s *stream) LocalAddr() net.Addr  { return streamAddr{} }
+func (s *stream) RemoteAddr() net.Addr { return streamAddr{} }
+
+type streamKey struct{}
+
+// streamContext makes the context that requests on a stream have.
+func streamContext(ctx context.Context, c net.Conn) context.Context {
+	s, ok := c.(*stream)
+	if !ok {
+		return ctx
+	}
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, streamKey{}, s))
+	s.mu.Lock()
+	s.cancel = cancel
+	gone := s.gone
+	s.mu.Unlock()
+	if gone {
+		cancel()
+	}
+	return ctx
+}

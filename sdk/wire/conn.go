@@ -1,0 +1,205 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/yamux"
+)
+
+// yamux frame types and flags, as its specification has them.
+const (
+	yamuxHeader = 12
+	typeData    = 0
+	typeWindow  = 1
+	typePing    = 2
+	typeGoAway  = 3
+	flagSYN     = 1
+	flagFIN     = 4
+	flagRST     = 8
+)
+
+// ErrBreach is wrapped by every error that says how a peer broke the wire's bounds (SPEC §9).
+var ErrBreach = errors.New("protocol breach")
+
+// maxPings is how many pings a peer may send in one second: each costs yamux a goroutine.
+const maxPings = 64
+
+// Conn carries yamux over the wire's socket. It looks at each frame's header as
+// it arrives, which yamux itself does not let its user do, for two ends:
+//
+//   - the gateway bounds what a hostile peer may send (SPEC §9) before yamux
+//     spends memory or goroutines on it;
+//   - the facet learns that its peer closed a stream while data of that stream
+//     still waits unread, so that a request's context can be cancelled.
+//
+// It also joins the header and body of a data frame, which yamux writes
+// separately, into one write.
+//
+// Read and Write are each called by one goroutine of yamux's.
+type Conn struct {
+	net.Conn
+	// Bounds are enforced on what arrives; nil for a trusted peer.
+	bounds *Bounds
+	// closed, unless nil, is called for each stream that the peer closed or reset.
+	closed func(id uint32)
+
+	head    [yamuxHeader]byte // the header being collected
+	got     int               // bytes of it
+	skip    uint32            // bytes of the current data frame still to come
+	pings   int
+	pingEnd time.Time
+	breach  atomic.Pointer[error]
+
+	held []byte // a data frame's header that waits for its body
+}
+
+// Bounds limits a hostile peer.
+type Bounds struct {
+	MaxOpen int // streams that the peer may hold open itself
+	open    map[uint32]byte
+}
+
+// one bit a side that has closed a stream opened by the peer
+const (
+	peerClosed = 1
+	weClosed   = 2
+)
+
+// NewConn wraps the wire's socket. With bounds it polices the peer; closed, unless
+// nil, is told of each stream that the peer closes.
+func NewConn(c net.Conn, bounds *Bounds, closed func(id uint32)) *Conn {
+	return &Conn{Conn: c, bounds: bounds, closed: closed}
+}
+
+// Breach returns how the peer broke the bounds, or nil.
+func (c *Conn) Breach() error {
+	if e := c.breach.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Read reads from the socket and looks at each frame header that passes.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if c.skip > 0 {
+			m := min(uint32(len(b)), c.skip)
+			c.skip -= m
+			b = b[m:]
+			continue
+		}
+		m := copy(c.head[c.got:], b)
+		c.got += m
+		b = b[m:]
+		if c.got == yamuxHeader {
+			c.got = 0
+			if e := c.frame(); e != nil {
+				e = fmt.Errorf("%w: %w", ErrBreach, e)
+				c.breach.CompareAndSwap(nil, &e)
+				return 0, e
+			}
+		}
+	}
+	return n, err
+}
+
+// frame looks at one complete header.
+func (c *Conn) frame() error {
+	version, kind := c.head[0], c.head[1]
+	flags := binary.BigEndian.Uint16(c.head[2:])
+	id, length := binary.BigEndian.Uint32(c.head[4:]), binary.BigEndian.Uint32(c.head[8:])
+	if version != 0 || kind > typeGoAway {
+		return fmt.Errorf("frame of version %d, type %d", version, kind)
+	}
+	switch kind {
+	case typeData:
+		if length > Window {
+			return fmt.Errorf("data frame of %d bytes, the window is %d", length, Window)
+		}
+		c.skip = length
+	case typePing:
+		return c.ping()
+	case typeGoAway:
+		return nil
+	}
+	if c.bounds != nil {
+		if err := c.bounds.received(id, flags); err != nil {
+			return err
+		}
+	}
+	if c.closed != nil && flags&(flagFIN|flagRST) != 0 {
+		c.closed(id)
+	}
+	return nil
+}
+
+func (c *Conn) ping() error {
+	now := time.Now()
+	if now.After(c.pingEnd) {
+		c.pingEnd, c.pings = now.Add(time.Second), 0
+	}
+	if c.pings++; c.pings > maxPings && c.bounds != nil {
+		return fmt.Errorf("more than %d pings in a second", maxPings)
+	}
+	return nil
+}
+
+// received counts the streams that the peer opened (even ids: the facet is yamux's server).
+// A stream leaves the count when both sides have closed it, or the peer reset it;
+// our own closing is not seen here, so a stream counts until the peer closes it.
+func (b *Bounds) received(id uint32, flags uint16) error {
+	if flags&flagSYN != 0 {
+		if id%2 == 1 || id == 0 {
+			return fmt.Errorf("opened stream %d, which is not its to open", id)
+		}
+		if b.open == nil {
+			b.open = map[uint32]byte{}
+		}
+		b.open[id] = 0
+		if len(b.open) > b.MaxOpen {
+			return fmt.Errorf("holds more than %d streams open", b.MaxOpen)
+		}
+	}
+	if flags&(flagFIN|flagRST) != 0 {
+		delete(b.open, id)
+	}
+	return nil
+}
+
+// Write joins yamux's two writes for a data frame into one.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.held == nil && len(p) == yamuxHeader && p[1] == typeData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		c.held = append(make([]byte, 0, 4096), p...)
+		return len(p), nil
+	}
+	if len(c.held) > 0 {
+		frame := append(c.held, p...)
+		c.held = nil
+		n, err := c.Conn.Write(frame)
+		return max(0, n-yamuxHeader), err
+	}
+	return c.Conn.Write(p)
+}
+
+// Config is yamux's configuration at both ends. backlog is how many streams of the
+// peer's may wait to be accepted; stall is how long one write may take before the peer is
+// given up (SPEC §9).
+func Config(backlog int, stall time.Duration) *yamux.Config {
+	c := yamux.DefaultConfig()
+	c.AcceptBacklog = backlog
+	c.EnableKeepAlive = false // both ends live on one machine: end of file says it all
+	c.ConnectionWriteTimeout = stall
+	c.StreamOpenTimeout = 0 // a timer and a goroutine a stream; the gateway bounds its waits itself
+	c.StreamCloseTimeout = time.Minute
+	c.LogOutput = nil
+	c.Logger = log.New(io.Discard, "", 0)
+	return c
+}
