@@ -125,7 +125,7 @@ func (b *sandbox) spawn(t testing.TB, l protocol.Limits) *facet {
 func (b *sandbox) try(t testing.TB, exe *os.File, l protocol.Limits) (*facet, error) {
 	t.Helper()
 	ours, theirs := pair(t, unix.SOCK_STREAM)
-	_, sql := pair(t, unix.SOCK_SEQPACKET)
+	far, sql := pair(t, unix.SOCK_SEQPACKET)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +138,7 @@ func (b *sandbox) try(t testing.TB, exe *os.File, l protocol.Limits) (*facet, er
 	p, err := b.client.SpawnFacet(t.Context(), l, protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: w})
 	theirs.Close()
 	sql.Close()
+	far.Close()
 	w.Close()
 	if err != nil {
 		conn.Close()

@@ -178,7 +178,7 @@ func (r *Registry) Rollback(ctx context.Context, ns, app string, version int) (V
 				return fmt.Errorf("a version of app %q before the live one %w", app, ErrNotFound)
 			}
 		}
-		if err := c.affects(`UPDATE app SET live = ?1 WHERE namespace = ?2 AND name = ?3
+		if err := c.must(`UPDATE app SET live = ?1 WHERE namespace = ?2 AND name = ?3
 			AND EXISTS (SELECT 1 FROM version WHERE namespace = ?2 AND app = ?3 AND version = ?1)`, to, id, app); err != nil {
 			return fmt.Errorf("version %d of app %q %w", to, app, err)
 		}
@@ -209,7 +209,7 @@ func (r *Registry) RemoveApp(ctx context.Context, ns, app string) error {
 		if supervisor == app {
 			return fmt.Errorf("app %q is the supervisor of namespace %q: %w", app, ns, ErrInUse)
 		}
-		if err := c.affects(`DELETE FROM app WHERE namespace = ? AND name = ?`, id, app); err != nil {
+		if err := c.must(`DELETE FROM app WHERE namespace = ? AND name = ?`, id, app); err != nil {
 			return fmt.Errorf("app %q of namespace %q %w", app, ns, err)
 		}
 		return r.reload(c, ns)

@@ -87,15 +87,23 @@ func (r *Registry) openDatabase(ctx context.Context, path string) (fresh bool, e
 		return false, err
 	}
 	f.Close()
-	if r.write, err = openPool(path, 1, "synchronous(FULL)", "foreign_keys(1)"); err != nil {
+	// NORMAL: the writer syncs the log itself after each commit, see connection.sync.
+	db, err := openPool(path, 1, "synchronous(NORMAL)", "foreign_keys(1)")
+	if err != nil {
 		return false, err
 	}
-	if fresh, err = migrate(ctx, r.write); err != nil {
-		r.write.Close()
+	if fresh, err = migrate(ctx, db); err == nil {
+		r.write, err = newConnection(ctx, db, path+"-wal")
+	}
+	if err != nil {
+		db.Close()
 		return false, err
 	}
-	if r.read, err = openPool(path, 4, "query_only(1)"); err != nil {
-		r.write.Close()
+	if err = r.write.sync(); err == nil {
+		r.read, err = openPool(path, 4, "query_only(1)")
+	}
+	if err != nil {
+		r.write.close()
 	}
 	return fresh, err
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -135,17 +133,19 @@ func (r *Registry) readDescription(dir string) (*description, error) {
 	return parseDescription(b)
 }
 
-// writeDescription replaces the file with the given state. It is not synced:
-// until the kernel has written it, the registry's row knows as much.
-func (r *Registry) writeDescription(o *Object, next int, facets map[int]record) error {
+// encodeDescription gives the lines for a state.
+func encodeDescription(o *Object, next int, facets []record) ([]byte, error) {
 	b, err := appendLine(nil, header{descriptionVersion, o.ID, o.Namespace, o.NamespaceID, address.Encode(o.Name), o.CreatedAt, next})
-	for _, n := range slices.Sorted(maps.Keys(facets)) {
-		if err == nil {
-			rec := facets[n]
-			rec.Name = address.Encode(rec.Name)
-			b, err = appendLine(b, rec)
-		}
+	if err != nil {
+		return nil, err
 	}
+	return appendRecords(b, facets)
+}
+
+// rewrite replaces the file by one with the given state. It is not synced: until
+// the kernel has written it, the registry's rows know as much.
+func (r *Registry) rewrite(o *Object, next int, facets []record) error {
+	b, err := encodeDescription(o, next, facets)
 	if err != nil {
 		return err
 	}
@@ -157,11 +157,17 @@ func (r *Registry) writeDescription(o *Object, next int, facets map[int]record) 
 }
 
 // describe appends records, and takes them back if the change is not committed.
+// It goes before the commit: a number that the description alone knows counts
+// as given.
 func (r *Registry) describe(c *change, o *Object, records []record, sync bool) error {
-	f, err := r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY|os.O_APPEND, 0)
+	if len(records) == 0 {
+		return nil
+	}
+	path := o.Dir() + "/" + descriptionFile
+	f, err := r.objects.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		if err = r.repair(c, o); err == nil {
-			f, err = r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY|os.O_APPEND, 0)
+			f, err = r.objects.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
 		}
 	}
 	if err != nil {
@@ -172,14 +178,12 @@ func (r *Registry) describe(c *change, o *Object, records []record, sync bool) e
 	if err != nil {
 		return err
 	}
-	var b []byte
-	for _, rec := range records {
-		if b, err = appendLine(b, rec); err != nil {
-			return err
-		}
+	b, err := appendRecords(nil, records)
+	if err != nil {
+		return err
 	}
 	c.onUndo(func() {
-		if f, err := r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY, 0); err == nil {
+		if f, err := r.objects.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 			f.Truncate(info.Size())
 			f.Close()
 		}
@@ -188,6 +192,18 @@ func (r *Registry) describe(c *change, o *Object, records []record, sync bool) e
 		return err
 	}
 	return f.Sync()
+}
+
+// appendRecords encodes the names, which records hold as they are.
+func appendRecords(b []byte, records []record) ([]byte, error) {
+	for _, rec := range records {
+		rec.Name = address.Encode(rec.Name)
+		var err error
+		if b, err = appendLine(b, rec); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 func appendLine(b []byte, v any) ([]byte, error) {

@@ -38,8 +38,11 @@ func (r *Registry) EnsureFacet(ctx context.Context, o *Object, parent int, name 
 		return 0, err
 	}
 	err = r.do(ctx, func(c *change) (err error) {
-		n, err = r.insertFacet(c, o, parent, name)
-		return err
+		var records []record
+		if n, err = r.insertFacet(c, o, parent, name, &records); err != nil {
+			return err
+		}
+		return r.describe(c, o, records, false)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("facet %q: %w", name, err)
@@ -103,21 +106,22 @@ func (r *Registry) ensurePath(ctx context.Context, o *Object, path []string) ([]
 
 func (r *Registry) insertPath(c *change, o *Object, path []string) ([]int, error) {
 	numbers := make([]int, 0, len(path))
+	var records []record
 	parent := 0
 	for _, name := range path {
-		n, err := r.insertFacet(c, o, parent, name)
+		n, err := r.insertFacet(c, o, parent, name, &records)
 		if err != nil {
 			return nil, err
 		}
 		numbers = append(numbers, n)
 		parent = n
 	}
-	return numbers, nil
+	return numbers, r.describe(c, o, records, false)
 }
 
-// insertFacet assigns a number unless the facet has one. The directory's
-// description is written first: a number that it alone knows counts as given.
-func (r *Registry) insertFacet(c *change, o *Object, parent int, name string) (n int, err error) {
+// insertFacet assigns a number unless the facet has one, and adds what the
+// object's description has to say of it to records.
+func (r *Registry) insertFacet(c *change, o *Object, parent int, name string, records *[]record) (n int, err error) {
 	err = c.row(`SELECT n FROM facet WHERE object = ? AND parent = ? AND name = ?`, []any{o.key(), parent, []byte(name)}, &n)
 	if !errors.Is(err, ErrNotFound) {
 		return n, err
@@ -135,15 +139,14 @@ func (r *Registry) insertFacet(c *change, o *Object, parent int, name string) (n
 	if err := c.row(`UPDATE object SET next = next + 1 WHERE id = ? RETURNING next - 1`, []any{o.key()}, &n); err != nil {
 		return 0, fmt.Errorf("object %w", err)
 	}
-	if err := c.exec(`INSERT INTO facet (object, n, parent, name) VALUES (?, ?, ?, ?)`, o.key(), n, parent, []byte(name)); err != nil {
-		return 0, err
-	}
-	if err := r.describe(c, o, []record{{N: n, Parent: parent, Name: address.Encode(name)}}, false); err != nil {
-		return 0, err
-	}
+	*records = append(*records, record{N: n, Parent: parent, Name: name})
+	return n, r.insertRow(c, o, n, parent, name)
+}
+
+func (r *Registry) insertRow(c *change, o *Object, n, parent int, name string) error {
 	removals := r.cache.removalCount()
 	c.onCommit(func() { r.cache.addFacet(o.ID, parent, name, n, removals) })
-	return n, nil
+	return c.exec(`INSERT INTO facet (object, n, parent, name) VALUES (?, ?, ?, ?)`, o.key(), n, parent, []byte(name))
 }
 
 // Facets lists the tree of an object's facets, parents before children.
@@ -175,24 +178,20 @@ func (r *Registry) Facets(ctx context.Context, o *Object) ([]Facet, error) {
 // deletes; the numbers are not given again.
 func (r *Registry) RemoveFacetNames(ctx context.Context, o *Object, n int) (removed []int, err error) {
 	err = r.do(ctx, func(c *change) error {
-		rows, err := c.conn.QueryContext(context.Background(), `WITH RECURSIVE tree(n) AS (
+		var gone []record
+		err := c.rows(`WITH RECURSIVE tree(n) AS (
 			SELECT n FROM facet WHERE object = ?1 AND n = ?2 UNION SELECT ?2 WHERE ?2 = 0
 			UNION SELECT f.n FROM tree JOIN facet f ON f.object = ?1 AND f.parent = tree.n)
-			SELECT n FROM tree WHERE n <> 0 ORDER BY n`, o.key(), n)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		var gone []record
-		for rows.Next() {
+			SELECT n FROM tree WHERE n <> 0 ORDER BY n`, []any{o.key(), n}, func(scan func(...any) error) error {
 			var n int
-			if err := rows.Scan(&n); err != nil {
+			if err := scan(&n); err != nil {
 				return err
 			}
 			gone = append(gone, record{N: n, Gone: true})
 			removed = append(removed, n)
-		}
-		if err := rows.Err(); err != nil || len(gone) == 0 {
+			return nil
+		})
+		if err != nil || len(gone) == 0 {
 			return err
 		}
 		// Synced before the commit: a power cut must not leave a description that brings a deleted name back.

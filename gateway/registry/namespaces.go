@@ -172,7 +172,7 @@ func (r *Registry) RemoveNamespace(ctx context.Context, name string, force bool)
 			}
 			trashed = append(trashed, t)
 		}
-		if err := c.affects(`DELETE FROM namespace WHERE id = ?`, ns.ID); err != nil {
+		if err := c.must(`DELETE FROM namespace WHERE id = ?`, ns.ID); err != nil {
 			return fmt.Errorf("namespace %q %w", name, err)
 		}
 		return r.reload(c, name)

@@ -142,15 +142,11 @@ func (r *Registry) create(ctx context.Context, ns *Namespace, name string, path 
 		switch {
 		case err == nil: // somebody else's change came first
 			o.CreatedAt = time.UnixMilli(at).UTC()
+			numbers, err = r.insertPath(c, o, path)
 		case errors.Is(err, ErrNotFound):
 			created = true
-			if err := r.insertObject(c, ns, o); err != nil {
-				return err
-			}
-		default:
-			return err
+			numbers, err = r.insertObject(c, ns, o, path)
 		}
-		numbers, err = r.insertPath(c, o, path)
 		return err
 	})
 	if err != nil {
@@ -159,24 +155,57 @@ func (r *Registry) create(ctx context.Context, ns *Namespace, name string, path 
 	return o, numbers, created, nil
 }
 
-// insertObject writes the row and the directory of a new object.
-func (r *Registry) insertObject(c *change, ns *Namespace, o *Object) error {
+// insertObject writes the rows and the directory of a new object and the facets
+// on a path. Its directory may be there already, brought from elsewhere or
+// because its row was lost: then its facets are taken over.
+func (r *Registry) insertObject(c *change, ns *Namespace, o *Object, path []string) ([]int, error) {
 	if r.counts.get(ns.ID) >= ns.Limits.MaxObjects {
-		return fmt.Errorf("max_objects=%d: %w", ns.Limits.MaxObjects, ErrObjectLimit)
+		return nil, fmt.Errorf("max_objects=%d: %w", ns.Limits.MaxObjects, ErrObjectLimit)
+	}
+	err := r.mkdir(o.ID)
+	found := errors.Is(err, fs.ErrExist)
+	if err != nil && !found {
+		return nil, err
+	}
+	next := 1
+	if !found {
+		c.onUndo(func() { r.rmdir(o) })
+		next += len(path)
 	}
 	// Taken from the namespace's row: it may have been removed meanwhile.
-	if err := c.affects(`INSERT INTO object (id, namespace, name, next, created_at) SELECT ?, id, ?, 1, ? FROM namespace WHERE id = ?`,
-		o.key(), []byte(o.Name), o.CreatedAt.UnixMilli(), ns.ID); err != nil {
-		return fmt.Errorf("namespace %q %w", ns.Name, err)
+	if err := c.must(`INSERT INTO object (id, namespace, name, next, created_at) SELECT ?, id, ?, ?, ? FROM namespace WHERE id = ?`,
+		o.key(), []byte(o.Name), next, o.CreatedAt.UnixMilli(), ns.ID); err != nil {
+		return nil, fmt.Errorf("namespace %q %w", ns.Name, err)
 	}
 	r.counts.add(ns.ID, 1)
 	c.onUndo(func() { r.counts.add(ns.ID, -1) })
-	if err := r.makeDir(c, o); err != nil {
-		return err
-	}
 	removals := r.cache.removalCount()
 	c.onCommit(func() { r.cache.addObject(o, removals) })
-	return nil
+	if found {
+		if err := r.repair(c, o); err != nil {
+			return nil, err
+		}
+		return r.insertPath(c, o, path)
+	}
+	return r.insertFresh(c, o, path)
+}
+
+// insertFresh gives the first numbers of a new object, and writes its description.
+func (r *Registry) insertFresh(c *change, o *Object, path []string) ([]int, error) {
+	numbers := make([]int, len(path))
+	records := make([]record, len(path))
+	for i, name := range path {
+		numbers[i] = i + 1
+		records[i] = record{N: i + 1, Parent: i, Name: name}
+		if err := r.insertRow(c, o, i+1, i, name); err != nil {
+			return nil, err
+		}
+	}
+	b, err := encodeDescription(o, 1, records)
+	if err != nil {
+		return nil, err
+	}
+	return numbers, r.objects.WriteFile(o.Dir()+"/"+descriptionFile, b, 0o600)
 }
 
 // ObjectInfo is an object with what a listing tells of it.

@@ -40,8 +40,9 @@ type Registry struct {
 	log        *slog.Logger
 	now        func() time.Time
 
-	write *sql.DB // one connection, used by the writer goroutine alone
-	read  *sql.DB
+	write  *connection // the writer goroutine's
+	broken error       // the writer goroutine's: why it commits no more
+	read   *sql.DB
 
 	snap   atomic.Pointer[snapshot] // replaced by the writer goroutine alone
 	counts counts
@@ -103,6 +104,9 @@ func (r *Registry) start(ctx context.Context, fresh bool) error {
 		return err
 	}
 	if fresh {
+		if err := r.makeGroups(); err != nil {
+			return err
+		}
 		report, err := r.Rebuild(ctx)
 		if err != nil {
 			return err
@@ -118,7 +122,7 @@ func (r *Registry) start(ctx context.Context, fresh bool) error {
 func (r *Registry) Close() error {
 	r.stop()
 	<-r.writerGone
-	return errors.Join(r.read.Close(), r.write.Close(), r.objects.Close())
+	return errors.Join(r.read.Close(), r.write.close(), r.objects.Close())
 }
 
 // ObjectsDir is the directory that holds all objects.

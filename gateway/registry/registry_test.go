@@ -197,16 +197,20 @@ func TestGroupIsolatesFailures(t *testing.T) {
 	ns := create(t, r, "notes")
 	boom := errors.New("boom")
 	undone := false
+	insert := func(c *change, name string) error {
+		_, err := r.insertObject(c, ns, newObject(ns, name, r.now()), []string{"f"})
+		return err
+	}
 	group := []*op{
-		{apply: func(c *change) error { return r.insertObject(c, ns, newObject(ns, "one", r.now())) }, done: make(chan error, 1)},
+		{apply: func(c *change) error { return insert(c, "one") }, done: make(chan error, 1)},
 		{apply: func(c *change) error {
 			c.onUndo(func() { undone = true })
-			if err := r.insertObject(c, ns, newObject(ns, "two", r.now())); err != nil {
+			if err := insert(c, "two"); err != nil {
 				return err
 			}
 			return boom
 		}, done: make(chan error, 1)},
-		{apply: func(c *change) error { return r.insertObject(c, ns, newObject(ns, "three", r.now())) }, done: make(chan error, 1)},
+		{apply: func(c *change) error { return insert(c, "three") }, done: make(chan error, 1)},
 	}
 	r.commit(group) // the writer is idle: nothing else uses its connection
 	for i, want := range []error{nil, boom, nil} {

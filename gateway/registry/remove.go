@@ -57,7 +57,7 @@ func (r *Registry) removeObject(c *change, ns *Namespace, id string) (trashed st
 			return "", err
 		}
 	}
-	if err := c.affects(`DELETE FROM object WHERE id = ?`, idKey(id)); err != nil {
+	if err := c.must(`DELETE FROM object WHERE id = ?`, idKey(id)); err != nil {
 		return "", fmt.Errorf("object %w", err)
 	}
 	r.counts.add(ns.ID, -1)

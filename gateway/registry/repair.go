@@ -90,7 +90,7 @@ func (r *Registry) repair(c *change, o *Object) error {
 		return err
 	}
 	c.onCommit(func() { r.cache.removeFacets(o.ID) })
-	return r.writeDescription(o, next, facets)
+	return r.rewrite(o, next, facets)
 }
 
 // insertFacets adds the facets that a description knows, oldest first.
@@ -107,40 +107,18 @@ func insertFacets(c *change, id string, d *description) error {
 	return nil
 }
 
-func loadFacets(c *change, o *Object) (map[int]record, error) {
-	rows, err := c.conn.QueryContext(context.Background(), `SELECT n, parent, name FROM facet WHERE object = ?`, o.key())
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	facets := make(map[int]record)
-	for rows.Next() {
+func loadFacets(c *change, o *Object) (facets []record, err error) {
+	err = c.rows(`SELECT n, parent, name FROM facet WHERE object = ? ORDER BY n`, []any{o.key()}, func(scan func(...any) error) error {
 		var rec record
 		var name []byte
-		if err := rows.Scan(&rec.N, &rec.Parent, &name); err != nil {
-			return nil, err
+		if err := scan(&rec.N, &rec.Parent, &name); err != nil {
+			return err
 		}
 		rec.Name = string(name)
-		facets[rec.N] = rec
-	}
-	return facets, rows.Err()
-}
-
-// makeDir makes the directory of a new object. One that is there already was
-// brought from elsewhere, or its row was lost: its facets are taken over.
-func (r *Registry) makeDir(c *change, o *Object) error {
-	switch err := r.mkdir(o.ID); {
-	case errors.Is(err, fs.ErrExist):
-		return r.repair(c, o)
-	case err != nil:
-		return err
-	}
-	c.onUndo(func() {
-		// Not recursively: whatever else lies there by now is kept.
-		r.objects.Remove(o.Dir() + "/" + descriptionFile)
-		r.objects.Remove(o.Dir())
+		facets = append(facets, rec)
+		return nil
 	})
-	return r.writeDescription(o, 1, nil)
+	return facets, err
 }
 
 func (r *Registry) mkdir(id string) error {
@@ -152,6 +130,24 @@ func (r *Registry) mkdir(id string) error {
 		err = r.objects.Mkdir(objectDir(id), 0o700)
 	}
 	return err
+}
+
+// rmdir takes back a directory that was made; whatever else lies there by now
+// is kept, and the directory with it.
+func (r *Registry) rmdir(o *Object) {
+	r.objects.Remove(o.Dir() + "/" + descriptionFile)
+	r.objects.Remove(o.Dir())
+}
+
+// makeGroups makes the directories that hold those of objects. Making one takes
+// longer than anything else about a new object.
+func (r *Registry) makeGroups() error {
+	for i := range 256 {
+		if err := r.objects.Mkdir(fmt.Sprintf("%02x", i), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // highestDatabase is the highest N of the files N.db in a directory.
@@ -252,25 +248,20 @@ func (r *Registry) restore(c *change, found []*description, report *RebuildRepor
 			report.Skipped = append(report.Skipped, d.ID+": it is of another namespace "+d.Namespace)
 			continue
 		}
-		res, err := c.conn.ExecContext(context.Background(), `INSERT OR IGNORE INTO namespace (id, name, created_at) VALUES (?, ?, ?)`, d.NamespaceID, d.Namespace, r.now().UnixMilli())
+		n, err := c.affected(`INSERT OR IGNORE INTO namespace (id, name, created_at) VALUES (?, ?, ?)`, d.NamespaceID, d.Namespace, r.now().UnixMilli())
 		if err != nil {
 			return err
 		}
-		if n, err := res.RowsAffected(); err == nil {
-			report.Namespaces += int(n)
-		}
+		report.Namespaces += int(n)
 		created := d.CreatedAt
 		if created.IsZero() {
 			created = time.UnixMilli(0)
 		}
-		res, err = c.conn.ExecContext(context.Background(), `INSERT OR IGNORE INTO object (id, namespace, name, next, created_at) VALUES (?, ?, ?, ?, ?)`,
-			idKey(d.ID), d.NamespaceID, []byte(d.Name), d.Next, created.UnixMilli())
-		if err != nil {
+		if n, err = c.affected(`INSERT OR IGNORE INTO object (id, namespace, name, next, created_at) VALUES (?, ?, ?, ?, ?)`,
+			idKey(d.ID), d.NamespaceID, []byte(d.Name), d.Next, created.UnixMilli()); err != nil {
 			return err
 		}
-		if n, err := res.RowsAffected(); err == nil {
-			report.Objects += int(n)
-		}
+		report.Objects += int(n)
 		if err := insertFacets(c, d.ID, d); err != nil {
 			return err
 		}

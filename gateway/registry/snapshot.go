@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"time"
@@ -37,24 +36,23 @@ func (r *Registry) loadSnapshot(c *change) error {
 		}
 	}
 	counts := make(map[int64]int)
-	rows, err := c.conn.QueryContext(context.Background(), `SELECT namespace, count(*) FROM object GROUP BY namespace`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = c.rows(`SELECT namespace, count(*) FROM object GROUP BY namespace`, nil, func(scan func(...any) error) error {
 		var id int64
 		var n int
-		if err := rows.Scan(&id, &n); err != nil {
+		if err := scan(&id, &n); err != nil {
 			return err
 		}
 		counts[id] = n
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	c.onCommit(func() {
 		r.snap.Store(s)
 		r.counts.replace(counts)
 	})
-	return rows.Err()
+	return nil
 }
 
 // reload publishes a namespace anew once the change that touched it is durable;
@@ -89,22 +87,18 @@ func loadSpace(c *change, name string) (*space, error) {
 	if err := json.Unmarshal([]byte(limits), &sp.ns.Limits); err != nil {
 		return nil, err
 	}
-	rows, err := c.conn.QueryContext(context.Background(), `SELECT app, version, bundle, bytes, created_at FROM version
+	err = c.rows(`SELECT app, version, bundle, bytes, created_at FROM version
 		JOIN app ON app.namespace = version.namespace AND app.name = version.app AND app.live = version.version
-		WHERE version.namespace = ?`, sp.ns.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+		WHERE version.namespace = ?`, []any{sp.ns.ID}, func(scan func(...any) error) error {
 		v := &Version{Namespace: name, Live: true}
-		if err := rows.Scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &created); err != nil {
-			return nil, err
+		if err := scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &created); err != nil {
+			return err
 		}
 		v.CreatedAt = time.UnixMilli(created).UTC()
 		sp.apps[v.App] = &appState{live: v}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	for app, st := range sp.apps {
@@ -116,38 +110,4 @@ func loadSpace(c *change, name string) (*space, error) {
 		}
 	}
 	return sp, nil
-}
-
-func (c *change) texts(query string, args ...any) ([]string, error) {
-	rows, err := c.conn.QueryContext(context.Background(), query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			return nil, err
-		}
-		all = append(all, s)
-	}
-	return all, rows.Err()
-}
-
-func (c *change) pairs(query string, args ...any) (map[string]string, error) {
-	rows, err := c.conn.QueryContext(context.Background(), query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	all := make(map[string]string)
-	for rows.Next() {
-		var k, v string
-		if err := rows.Scan(&k, &v); err != nil {
-			return nil, err
-		}
-		all[k] = v
-	}
-	return all, rows.Err()
 }

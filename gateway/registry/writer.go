@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -19,7 +18,7 @@ type op struct {
 // change is what an op works with while it is applied. It runs on the writer
 // goroutine, inside a transaction that it shares with others of its group.
 type change struct {
-	conn  *sql.Conn
+	*connection
 	after []func() // run once the group is committed
 	undo  []func() // run, last first, if it is not
 }
@@ -29,32 +28,6 @@ func (c *change) onCommit(f func()) { c.after = append(c.after, f) }
 
 // onUndo has f run if the change does not come to be.
 func (c *change) onUndo(f func()) { c.undo = append(c.undo, f) }
-
-func (c *change) exec(query string, args ...any) error {
-	_, err := c.conn.ExecContext(context.Background(), query, args...)
-	return err
-}
-
-// affects is exec that gives ErrNotFound where no row was touched.
-func (c *change) affects(query string, args ...any) error {
-	res, err := c.conn.ExecContext(context.Background(), query, args...)
-	if err != nil {
-		return err
-	}
-	if n, err := res.RowsAffected(); err == nil && n == 0 {
-		return ErrNotFound
-	}
-	return nil
-}
-
-// row scans one row; no row gives ErrNotFound.
-func (c *change) row(query string, args []any, into ...any) error {
-	err := c.conn.QueryRowContext(context.Background(), query, args...).Scan(into...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	}
-	return err
-}
 
 func (c *change) undoAll() {
 	for i := len(c.undo) - 1; i >= 0; i-- {
@@ -117,20 +90,18 @@ func (r *Registry) writer() {
 // commit applies a group in one transaction, each change in a savepoint so that
 // one that is refused does not take the others with it.
 func (r *Registry) commit(group []*op) {
-	conn, err := r.write.Conn(context.Background())
-	if err != nil {
-		answer(group, err)
+	if r.broken != nil {
+		answer(group, r.broken)
 		return
 	}
-	defer conn.Close()
-	all := &change{conn: conn}
-	if err := all.exec(`BEGIN IMMEDIATE`); err != nil {
+	if err := r.write.exec(`BEGIN IMMEDIATE`); err != nil {
 		answer(group, fmt.Errorf("registry: %w", err))
 		return
 	}
+	all := &change{connection: r.write}
 	applied := group[:0:0]
 	for _, o := range group {
-		one := &change{conn: conn}
+		one := &change{connection: r.write}
 		if err := applyOne(one, o.apply, len(group) > 1); err != nil {
 			o.done <- err
 			continue
@@ -139,21 +110,41 @@ func (r *Registry) commit(group []*op) {
 		all.undo = append(all.undo, one.undo...)
 		applied = append(applied, o)
 	}
-	if err := all.exec(`COMMIT`); err != nil {
+	end := `COMMIT`
+	if len(applied) == 0 {
+		end = `ROLLBACK`
+	}
+	if err := r.write.exec(end); err != nil {
 		// What cannot be committed (a full disk) is rolled back, so that the next group finds no open transaction.
-		all.exec(`ROLLBACK`)
+		r.write.exec(`ROLLBACK`)
 		all.undoAll()
 		answer(applied, fmt.Errorf("registry: %w", err))
 		return
 	}
+	var err error
+	if len(applied) > 0 {
+		if err = r.write.sync(); err != nil {
+			// The kernel may have dropped what it could not write: a later sync that succeeds says nothing about it.
+			r.broken = fmt.Errorf("registry: sync: %w", err)
+			err = r.broken
+		}
+	}
 	for _, f := range all.after {
 		f()
 	}
-	answer(applied, nil)
+	answer(applied, err)
 }
 
-// applyOne applies one change, and takes back what it did if it fails.
+// applyOne applies one change, and takes back what it did if it fails. One that
+// has the transaction for itself needs no savepoint.
 func applyOne(c *change, apply func(*change) error, shared bool) error {
+	if !shared {
+		err := apply(c)
+		if err != nil {
+			c.undoAll()
+		}
+		return err
+	}
 	if err := c.exec(`SAVEPOINT one`); err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}

@@ -97,6 +97,13 @@ func (w *worker) start(ctx context.Context) error {
 		return err
 	}
 	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		conn.Close()
+		process.Kill()
+		<-process.Done()
+		return ErrClosed
+	}
 	w.process, w.conn = process, conn
 	again := make([]*Channel, 0, len(w.channels))
 	for _, c := range w.channels {
@@ -188,13 +195,17 @@ func (w *worker) send(conn *control.Conn, m *control.Message, f *os.File, done f
 	return nil
 }
 
-// call sends a message to the process of now and waits for its reply. One that
-// dies meanwhile is called errReplaced.
+// callOnce sends a message to the process of now and waits for its reply. The
+// error is errReplaced if that dies meanwhile.
 func (w *worker) callOnce(ctx context.Context, m *control.Message, f *os.File) error {
 	conn, err := w.current(ctx)
 	if err != nil {
 		return err
 	}
+	return w.callOn(ctx, conn, m, f)
+}
+
+func (w *worker) callOn(ctx context.Context, conn *control.Conn, m *control.Message, f *os.File) error {
 	reply := make(chan error, 1)
 	if err := w.send(conn, m, f, func(err error) { reply <- err }); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
@@ -225,23 +236,32 @@ func (w *worker) call(ctx context.Context, m *control.Message) error {
 	}
 }
 
-// attach hands a new channel to the process.
+// attach hands a new channel to the process. Once it is registered a
+// replacement gets it too, so that the first one's death does not matter.
 func (w *worker) attach(ctx context.Context, c *Channel) error {
 	for {
-		c.mu.Lock()
-		m, end := w.attachMessage(c), c.workerEnd
-		c.mu.Unlock()
-		err := w.callOnce(ctx, m, end)
-		if errors.Is(err, errReplaced) {
-			continue
-		}
+		conn, err := w.current(ctx)
 		if err != nil {
 			return err
 		}
 		w.mu.Lock()
+		if w.conn != conn {
+			w.mu.Unlock()
+			continue
+		}
 		w.channels[c.id] = c
 		w.mu.Unlock()
-		return nil
+		c.mu.Lock()
+		m, end := w.attachMessage(c), c.workerEnd
+		c.mu.Unlock()
+		err = w.callOn(ctx, conn, m, end)
+		if err == nil || errors.Is(err, errReplaced) {
+			return nil
+		}
+		w.mu.Lock()
+		delete(w.channels, c.id)
+		w.mu.Unlock()
+		return err
 	}
 }
 

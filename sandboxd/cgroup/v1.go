@@ -116,7 +116,7 @@ func (t *v1Tree) New(name string, l Limits) (Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make cgroup %s: %w", name, err)
 	}
-	g := &v1Group{tree: t, control: control, paths: map[string]string{}, dirs: map[string]string{}}
+	g := &v1Group{tree: t, control: control, memory: l.Memory, paths: map[string]string{}, dirs: map[string]string{}}
 	joined := map[string]bool{}
 	for _, s := range t.subsystems {
 		path, _ := t.path(name)(s.Name())
@@ -156,6 +156,7 @@ type v1Group struct {
 	control cgroup1.Cgroup
 	paths   map[string]string
 	dirs    map[string]string
+	memory  int64 // the limit
 	once    sync.Once
 	join    []int
 }
@@ -165,6 +166,14 @@ func (g *v1Group) Into() int                { return -1 }
 func (g *v1Group) Paths() map[string]string { return g.paths }
 
 func (g *v1Group) Set(l Limits) error {
+	if l.Memory > g.memory && g.tree.swap {
+		// Memory may never pass memory+swap. The library means to change the order itself when it
+		// raises a limit, but exchanges the wrong two settings (v3.1.3).
+		if err := g.control.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: &l.Memory}}); err != nil {
+			return fmt.Errorf("set cgroup limits: %w", err)
+		}
+	}
+	g.memory = l.Memory
 	if err := g.control.Update(g.tree.resources(l)); err != nil {
 		return fmt.Errorf("set cgroup limits: %w", err)
 	}

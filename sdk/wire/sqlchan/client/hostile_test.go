@@ -235,7 +235,7 @@ func TestPeerThatSendsMoreThanItsCredit(t *testing.T) {
 func TestRandomPeer(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	kinds := []sqlchan.Type{sqlchan.Done, sqlchan.Columns, sqlchan.Rows, sqlchan.Prepared, sqlchan.Error, sqlchan.Reset, 0, 255}
-	for range 2000 {
+	for range 500 {
 		c, p := newPair(t)
 		s := newSession(t, c)
 		wait := alongside(t, func() {

@@ -9,10 +9,6 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
-// whole is the answer to a QUERY or BUILTIN whose result fits one message: DONE's payload, then as a text COLUMNS' and
-// the payload of one ROWS. Three packets cost a caller twice the time of one.
-const whole sqlchan.Type = 135
-
 // message is one whole message for a session.
 type message struct {
 	kind    sqlchan.Type
@@ -96,23 +92,29 @@ func (c *Client) pump() {
 // A RESET that came while nobody waited must be known before the next statement goes out:
 // sent in the old epoch, that statement would not be executed, yet nobody could tell.
 func (c *Client) poll() {
+	for c.takeOne() {
+	}
+}
+
+// takeOne takes one packet that has already arrived, where nobody reads; it tells whether there was one. Call
+// it with mu held.
+func (c *Client) takeOne() bool {
 	if c.leading || c.err != nil {
-		return
+		return false
 	}
 	c.noWait = true
-	defer func() { c.noWait = false }()
-	for c.err == nil {
-		p, err := c.read()
-		if err == nil && p == nil {
-			return
-		}
-		if err == nil {
-			err = c.dispatch(p)
-		}
-		if err != nil {
-			c.fail(err)
-		}
+	p, err := c.read()
+	c.noWait = false
+	if err == nil && p == nil {
+		return false
 	}
+	if err == nil {
+		err = c.dispatch(p)
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	return err == nil
 }
 
 // read returns the next packet, valid until the next read; with noWait nil if there is none.
@@ -191,7 +193,7 @@ func (s *Session) receive(h sqlchan.Header, payload []byte) error {
 	m := message{h.Type, s.part}
 	s.part = nil
 	switch h.Type {
-	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared, whole:
+	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared:
 		s.pending = 0
 	case sqlchan.Columns:
 	case sqlchan.Rows:

@@ -56,12 +56,9 @@ func (s *Session) query(ctx context.Context, t sqlchan.Type, sql string) (*Rows,
 		return nil, err
 	}
 	rows := &Rows{s: s, request: request, harmless: harmless, mayWrite: !readsOnly(sql) && returning(sql), stop: stop}
-	switch m.kind {
-	case sqlchan.Done: // nothing that has columns
+	if m.kind == sqlchan.Done { // nothing that has columns
 		rows.finish(m)
 		return rows, rows.err
-	case whole:
-		return rows, rows.all(m)
 	}
 	rows.cols, err = s.c.decodeColumns(m.payload)
 	s.recycle(m.payload)
@@ -142,24 +139,6 @@ func (r *Rows) nextMessage() error {
 		return err
 	}
 	return nil
-}
-
-// all takes a result that came as one message.
-func (r *Rows) all(m message) error {
-	r.reader = *sqlchan.NewReader(m.payload)
-	r.result = r.reader.Result()
-	cols := r.reader.Bytes()
-	r.message, r.left = m, r.reader.Uvarint()
-	err := r.reader.Err()
-	if err == nil {
-		r.cols, err = r.s.c.decodeColumns(cols)
-	}
-	if err != nil {
-		err = r.s.broken(err)
-	}
-	r.s.inTx = r.result.InTx
-	r.end(err)
-	return err
 }
 
 // grant gives the worker leave to go on once half of the credit is used up.
@@ -255,14 +234,15 @@ func (r *Rows) Close() error {
 
 // soonTries is how often Close looks whether the end of the result is about to arrive: most results are
 // small, and their DONE follows the rows at once. Cancelling those would cost both sides more.
-const soonTries = 16
+const soonTries = 4
 
 // soon tells whether the result's last message has arrived.
 func (r *Rows) soon() bool {
 	c := r.s.c
 	for range soonTries {
 		c.mu.Lock()
-		c.poll()
+		for r.s.pending == r.request && c.takeOne() {
+		}
 		there := r.s.pending != r.request
 		c.mu.Unlock()
 		if there {

@@ -404,7 +404,7 @@ func (s *Session) answer(want sqlchan.Type, orDone, harmless bool) (message, err
 	if err != nil {
 		return m, s.unanswered(err, harmless)
 	}
-	if m.kind == want || orDone && m.kind == sqlchan.Done || want == sqlchan.Columns && m.kind == whole {
+	if m.kind == want || orDone && m.kind == sqlchan.Done {
 		return m, nil
 	}
 	if m.kind != sqlchan.Error {

@@ -1,0 +1,162 @@
+package sqlpool
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+	"golang.org/x/sys/unix"
+)
+
+const echoEnv = "FGW_TEST_ECHO"
+
+// echo answers each packet with itself, as plainly as Go does it.
+func echo() {
+	c, err := net.FileConn(os.NewFile(3, "echo"))
+	if err != nil {
+		panic(err)
+	}
+	buf := make([]byte, sqlchan.MaxPacket)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := c.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// clientConn is the client's end as a Go program has it.
+func clientConn(b *testing.B, f *os.File) net.Conn {
+	b.Helper()
+	c, err := net.FileConn(f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.Close()
+	b.Cleanup(func() { c.Close() })
+	return c
+}
+
+// BenchmarkEcho is the floor: one packet to another process and back.
+func BenchmarkEcho(b *testing.B) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "echo")
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), echoEnv+"=1")
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	theirs.Close()
+	c := clientConn(b, os.NewFile(uintptr(fds[0]), "echo"))
+	b.Cleanup(func() { c.Close(); cmd.Wait() })
+	buf := make([]byte, 64)
+	for b.Loop() {
+		if _, err := c.Write(buf[:44]); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// benchTable is a channel to a database with a table of rows.
+func benchTable(b *testing.B) net.Conn {
+	p, _ := pool(b, nil)
+	cl := attach(b, p, AttachOptions{})
+	cl.exec(1, "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER)")
+	cl.exec(1, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 10000) INSERT INTO t SELECT i, 'name ' || i, 0 FROM c")
+	if _, err := cl.start(sqlchan.Close, 1, nil); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := cl.wait(1, cl.request); err != nil {
+		b.Fatal(err)
+	}
+	fd, err := unix.Dup(cl.fd)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return clientConn(b, os.NewFile(uintptr(fd), "channel"))
+}
+
+func readRequest(session uint16, request uint32, id int64) []byte {
+	p := sqlchan.Header{Type: sqlchan.Query, Session: session, Request: request}.Append(nil)
+	p = append(p, 0, 8)
+	p = sqlchan.AppendText(p, "SELECT name, n FROM t WHERE id = ?")
+	p, _ = sqlchan.AppendArgs(p, []sqlchan.Arg{{Value: id}})
+	return p
+}
+
+// BenchmarkRead is one caller's read by primary key.
+func BenchmarkRead(b *testing.B) {
+	c := benchTable(b)
+	buf := make([]byte, sqlchan.MaxPacket)
+	i := int64(0)
+	for b.Loop() {
+		i++
+		if _, err := c.Write(readRequest(1, uint32(i), i%10000+1)); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			n, err := c.Read(buf)
+			if err != nil || n == 0 {
+				b.Fatal(n, err)
+			}
+			if t := sqlchan.Type(buf[0]); t == sqlchan.Done {
+				break
+			} else if t == sqlchan.Error {
+				b.Fatalf("%q", buf[:n])
+			}
+		}
+	}
+}
+
+// BenchmarkReadPipelined is 64 callers' reads at once, on 16 sessions: the time of one.
+func BenchmarkReadPipelined(b *testing.B) {
+	c := benchTable(b)
+	const callers = 64
+	tokens := make(chan struct{}, callers)
+	for range callers {
+		tokens <- struct{}{}
+	}
+	failed := make(chan error, 1)
+	go func() {
+		buf := make([]byte, sqlchan.MaxPacket)
+		for {
+			n, err := c.Read(buf)
+			if err != nil || n == 0 {
+				failed <- err
+				return
+			}
+			if sqlchan.Type(buf[0]) == sqlchan.Done {
+				tokens <- struct{}{}
+			}
+		}
+	}()
+	i := int64(0)
+	for b.Loop() {
+		i++
+		select {
+		case <-tokens:
+		case err := <-failed:
+			b.Fatal(err)
+		}
+		if _, err := c.Write(readRequest(uint16(i%16+1), uint32(i), i%10000+1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range callers {
+		<-tokens
+	}
+}

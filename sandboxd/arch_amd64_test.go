@@ -1,0 +1,3 @@
+package sandboxd
+
+const isAMD64 = true
