@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/admin"
 	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/facet"
 	"github.com/facetgateway/fgw/gateway/front"
 	"github.com/facetgateway/fgw/gateway/logs"
@@ -122,6 +124,7 @@ func run(boot *protocol.Boot) error {
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
 		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log,
+		Egress: egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
 	var ready atomic.Bool
 	site := front.New(front.Config{
@@ -185,6 +188,17 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 	stopAdmin()
 	<-adminDone
 	return nil
+}
+
+// ownAddrs are the gateway's listeners, which no facet may reach through its egress.
+func ownAddrs(addrs []string) []netip.AddrPort {
+	var own []netip.AddrPort
+	for _, a := range addrs {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			own = append(own, ap)
+		}
+	}
+	return own
 }
 
 // appURL gives the address that a deployed app is called at, with OBJECT standing for an object's name.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/facetgateway/fgw/sandboxd/cgroup"
 	"github.com/facetgateway/fgw/sandboxd/protocol"
 	"golang.org/x/sys/unix"
 )
@@ -410,20 +412,19 @@ func entries(t testing.TB, dir string) []string {
 	return names
 }
 
-// groupDirs are the directories below a tree's part, in one hierarchy.
+// groupDirs are the groups within a tree's part, in one hierarchy.
 func groupDirs(tree, part string) []string {
 	var found []string
-	for _, pattern := range []string{"/sys/fs/cgroup/pids/*", "/sys/fs/cgroup/*", "/sys/fs/cgroup/pids/", "/sys/fs/cgroup/"} {
-		dirs, _ := filepath.Glob(filepath.Join(pattern, tree, part, "*"))
-		for _, d := range dirs {
-			if info, err := os.Stat(d); err == nil && info.IsDir() {
-				found = append(found, d)
-			}
-		}
-		if len(found) > 0 {
-			break
-		}
+	root := filepath.Join(cgroup.Mount, "pids")
+	if _, err := os.Stat(root); err != nil {
+		root = cgroup.Mount
 	}
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasSuffix(filepath.Dir(path), filepath.Join("/", tree, part)) {
+			found = append(found, path)
+		}
+		return nil
+	})
 	return found
 }
 

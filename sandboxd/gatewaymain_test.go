@@ -21,21 +21,23 @@ import (
 
 // testGateway is a gateway that does what the test asks for over its HTTP listener.
 type testGateway struct {
-	boot   *protocol.Boot
-	mu     sync.Mutex
-	facets []*protocol.Process
-	wires  []net.Conn
-	sqlds  map[int]*protocol.Process
+	boot    *protocol.Boot
+	control *os.File // for what the client would never send
+	mu      sync.Mutex
+	facets  []*protocol.Process
+	wires   []net.Conn
+	sqlds   map[int]*protocol.Process
 }
 
 // gatewayMain is the gateway's process in the tests.
 func gatewayMain() {
+	control, _ := unix.FcntlInt(protocol.BootControl, unix.F_DUPFD_CLOEXEC, 20)
 	boot, err := protocol.LoadBoot()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "test gateway:", err)
 		os.Exit(1)
 	}
-	g := &testGateway{boot: boot, sqlds: map[int]*protocol.Process{}}
+	g := &testGateway{boot: boot, control: os.NewFile(uintptr(control), "control"), sqlds: map[int]*protocol.Process{}}
 	l, err := net.FileListener(boot.HTTP[0])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "test gateway:", err)
@@ -107,11 +109,7 @@ func (g *testGateway) do(ctx context.Context, words []string, path string) (any,
 		_, err := os.StartProcess("/proc/self/exe", nil, &os.ProcAttr{})
 		return fmt.Sprint(err), nil
 	case "garbage":
-		c, err := net.FileConn(os.NewFile(protocol.BootControl, ""))
-		if err != nil {
-			return nil, err
-		}
-		_, err = c.Write(make([]byte, protocol.HeadBytes+1))
+		_, err := g.control.Write(make([]byte, protocol.HeadBytes+1))
 		return nil, err
 	}
 	return nil, fmt.Errorf("unknown command %s", words[0])

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		gatewayMain()
 	case "fgw-sqld":
 		sqldMain()
+	case "fgw-serve":
+		serveMain()
 	}
 	os.Exit(m.Run())
 }

@@ -29,6 +29,7 @@ const (
 	firstPort     = 8080
 	portsTried    = 20 // from firstPort on, where neither variable is set
 	drainTime     = 5 * time.Second
+	streamTime    = 300 * time.Millisecond // of it, for requests to end by themselves
 	devDir        = ".fgw"
 	devFile       = "dev.db"
 	envProps      = "FGW_PROPS" // JSON, for Facet.Props
@@ -112,7 +113,9 @@ func startError(err error) error {
 
 // serveUntil serves until the context ends, or the worker, without which the app is of no use.
 func serveUntil(ctx context.Context, l net.Listener, in boot.Instance, worker *sqldproc.Proc) error {
-	server := &http.Server{Handler: numbered{in.Handler}, ReadHeaderTimeout: headerTimeout}
+	requests, cutStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer cutStreams()
+	server := &http.Server{Handler: numbered{in.Handler}, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return requests }}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	var err error
@@ -124,6 +127,8 @@ func serveUntil(ctx context.Context, l net.Listener, in boot.Instance, worker *s
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
+	timer := time.AfterFunc(streamTime, cutStreams) // streams of events would never end
+	defer timer.Stop()
 	if server.Shutdown(drain) != nil {
 		server.Close()
 	}

@@ -23,7 +23,7 @@ const patience = 10 * time.Second
 
 // testGateway is the gateway's end of one instance, written down to the wire's bytes.
 type testGateway struct {
-	t       *testing.T
+	t       testing.TB
 	conn    net.Conn
 	session *yamux.Session
 	control *yamux.Stream
@@ -34,13 +34,20 @@ type testGateway struct {
 }
 
 // startInstance starts an instance over socketpairs and reads until it has said how it went.
-func startInstance(t *testing.T, said wire.Start, start StartFunc) *testGateway {
+func startInstance(t testing.TB, said wire.Start, start StartFunc) *testGateway {
 	t.Helper()
 	ours, theirs := streamPair(t)
 	sqlOurs, sqlTheirs := packetPair(t)
 	g := &testGateway{t: t, conn: ours, sql: sqlOurs, ended: make(chan error, 1), logs: make(chan map[string]any, 1000)}
 	go func() { g.ended <- serveWire(theirs, sqlTheirs, start) }()
+	g.shakeHands(said)
+	return g
+}
 
+// shakeHands begins the wire.
+func (g *testGateway) shakeHands(said wire.Start) {
+	t := g.t
+	t.Helper()
 	if said.Namespace == "" {
 		said.Namespace, said.Object, said.Name, said.ID = "ns", "obj", "app", "id"
 	}
@@ -48,13 +55,13 @@ func startInstance(t *testing.T, said wire.Start, start StartFunc) *testGateway 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ours.Write(b); err != nil {
+	if _, err := g.conn.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := wire.ReadAnswer(ours); err != nil {
+	if _, err := wire.ReadAnswer(g.conn); err != nil {
 		t.Fatal(err)
 	}
-	g.session, err = yamux.Client(wire.NewConn(ours, &wire.Bounds{MaxOpen: wire.MaxOwnStreams}, nil), wire.Config(wire.MaxStreams, patience))
+	g.session, err = yamux.Client(wire.NewConn(g.conn, &wire.Bounds{MaxOpen: wire.MaxOwnStreams}, nil), wire.Config(wire.MaxStreams, patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +72,7 @@ func startInstance(t *testing.T, said wire.Start, start StartFunc) *testGateway 
 		case <-time.After(patience):
 			t.Error("the instance did not end with the wire")
 		}
-		sqlOurs.Close()
+		g.sql.Close()
 	})
 	g.control = g.open(wire.StreamControl)
 	go g.acceptLogs()
@@ -73,7 +80,6 @@ func startInstance(t *testing.T, said wire.Start, start StartFunc) *testGateway 
 		DialContext:        func(context.Context, string, string) (net.Conn, error) { return g.open(wire.StreamHTTP), nil },
 		DisableCompression: true,
 	}}
-	return g
 }
 
 func (g *testGateway) open(kind wire.StreamKind) *yamux.Stream {

@@ -136,8 +136,12 @@ type stream struct {
 	wake     sync.Cond
 	cancel   context.CancelFunc // ends the requests' context
 	gone     bool               // the gateway has closed the stream
-	aborted  bool               // a read ahead is to return at once
+	ahead    bool               // a read ahead waits
+	aborted  bool               // and is to return at once
 	hijacked bool               // net/http has let go of the stream: nobody reads ahead any more
+
+	readLimit  bool        // yamux has a read deadline; guarded by mu
+	writeLimit atomic.Bool // and a write deadline
 }
 
 // aheadLen is the length of net/http's read ahead; every other read of its is longer.
@@ -156,9 +160,11 @@ func (s *stream) Read(p []byte) (int, error) {
 		return s.Stream.Read(p)
 	}
 	defer s.mu.Unlock()
+	s.ahead = true
 	for !s.gone && !s.aborted {
 		s.wake.Wait()
 	}
+	s.ahead = false
 	if s.aborted {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -174,13 +180,28 @@ func (s *stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// SetReadDeadline is how net/http calls its read ahead back: with a time that has passed.
+// SetReadDeadline is how net/http calls its read ahead back: with a time that has passed. Where that
+// is all that is waited for, yamux need not know; nor of times taken back that it was not told.
 func (s *stream) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	s.aborted = !t.IsZero() && !t.After(time.Now())
+	skip := s.aborted && s.ahead || t.IsZero() && !s.readLimit
+	s.readLimit = !t.IsZero() && (s.readLimit || !skip)
 	s.wake.Broadcast()
 	s.mu.Unlock()
+	if skip {
+		return nil
+	}
 	return s.Stream.SetReadDeadline(t)
+}
+
+// SetWriteDeadline is called by net/http after every request, to take back what was never set.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() && !s.writeLimit.Load() {
+		return nil
+	}
+	s.writeLimit.Store(!t.IsZero())
+	return s.Stream.SetWriteDeadline(t)
 }
 
 // SetDeadline is what net/http calls, once, with no time at all, before it gives a hijacked
@@ -194,7 +215,7 @@ func (s *stream) SetDeadline(t time.Time) error {
 	if err := s.SetReadDeadline(t); err != nil {
 		return err
 	}
-	return s.Stream.SetWriteDeadline(t)
+	return s.SetWriteDeadline(t)
 }
 
 func (s *stream) peerClosed() {

@@ -61,6 +61,8 @@ const (
 	Killed
 )
 
+func (v Verdict) String() string { return [...]string{"allowed", "denied", "killed"}[v] }
+
 // Decide is the policy's meaning, against which the compiled programs are tested. name and nr are the
 // same call; libseccomp's names are used.
 func (p *Profile) Decide(arch, name string, nr int, args [6]uint64) Verdict {

@@ -8,7 +8,7 @@ func Gateway() Profile {
 	rules = append(rules, files()...)
 	rules = append(rules, messages()...)
 	rules = append(rules, needed("net: HTTP in, egress out",
-		"accept4", "accept", "socket", "connect", "bind", "listen", "setsockopt", "sendto", "recvfrom", "sendmmsg",
+		"accept4", "accept", "socket", "connect", "bind", "listen", "setsockopt", "sendto", "recvfrom",
 		"shutdown", "socketpair", "sendfile", "splice", "readv", "writev")...)
 	rules = append(rules, Rule{Call: "getsockopt", Needs: "net: TCP_INFO and the like"})
 	rules = append(rules, needed("facets: output pipes, shared memory with the SQL workers", "pipe2", "memfd_create")...)
@@ -37,7 +37,7 @@ func memory() []Rule {
 
 // messages: descriptors travel beside them.
 func messages() []Rule {
-	return needed("messages with descriptors, waiting for them", "sendmsg", "recvmsg", "poll", "ppoll")
+	return needed("messages with descriptors, waiting for them", "sendmsg", "sendmmsg", "recvmsg", "recvmmsg", "poll", "ppoll")
 }
 
 // files: whatever the mount namespace, Landlock and the user's identity leave.

@@ -56,7 +56,7 @@ type outcome struct {
 // fgw runs one command to its end.
 func fgw(t *testing.T, args ...string) outcome {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(t), args...)
 	var stdout, stderr bytes.Buffer

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -111,7 +112,8 @@ func (n byteCount) String() string {
 	for ; v >= 1023.95 && unit < len(units)-1; unit++ {
 		v /= 1024
 	}
-	return fmt.Sprintf("%.4g %ciB", v, units[unit])
+	s := strconv.FormatFloat(v, 'f', 1, 64)
+	return fmt.Sprintf("%s %ciB", strings.TrimSuffix(s, ".0"), units[unit])
 }
 
 // when is a moment in the reader's own time zone.

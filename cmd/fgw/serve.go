@@ -80,6 +80,8 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 		BaseDomain: c.String("base-domain"),
 		AllowUIDs:  startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
 		LogLevel:   c.String("log-level"),
+		LogFormat:  c.String("log-format"),
+		Version:    version,
 	})
 	if err != nil {
 		return sandboxd.Config{}, err

@@ -34,7 +34,7 @@ func (c *Client) Invoke(ctx context.Context, in InvokeRequest) (*http.Response, 
 		return nil, Errorf(http.StatusBadRequest, "bad_request", "the path %q can't be sent", in.Path)
 	}
 	// Opaque: the facet sees the path as it was given, "//" and "%2F" included.
-	u := &url.URL{Scheme: "http", Opaque: "//admin" + pathInvoke + target.EscapedPath(), RawQuery: target.RawQuery}
+	u := &url.URL{Scheme: "http", Host: "admin", Opaque: pathInvoke + target.EscapedPath(), RawQuery: target.RawQuery}
 	method := in.Method
 	if method == "" {
 		method = http.MethodGet

@@ -44,7 +44,7 @@ func appendAttrs(b *strings.Builder, prefix string, object json.RawMessage) {
 // attrText shows a value as log/slog's text does: quoted only where it would be ambiguous.
 func attrText(value json.RawMessage) string {
 	var s string
-	if json.Unmarshal(value, &s) != nil {
+	if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &s) != nil {
 		return string(value)
 	}
 	if s == "" || strings.ContainsAny(s, " =\"\n\r\t") {

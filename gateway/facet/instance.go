@@ -15,7 +15,6 @@ import (
 	"github.com/hashicorp/yamux"
 
 	"github.com/facetgateway/fgw/gateway/address"
-	"github.com/facetgateway/fgw/gateway/gate"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/gateway/relay"
@@ -31,18 +30,22 @@ type Spec struct {
 	Version int
 	Limits  registry.Limits
 	Start   wire.Start
+	// Services are those that the facet was handed, by the name under which it knows them.
+	Services map[string]wire.Binding
+	Egress   *Outlet // nil: none
 }
 
 // instance is one life of a facet.
 type instance struct {
 	*node
-	spec  *Spec
-	since time.Time
+	spec    *Spec
+	since   time.Time
+	starter *starter // who is asked how to start it; nil where the registry knows
 
 	// What start makes and end lets go of. Written by run before ready is closed.
 	proc    *protocol.Process
 	sql     *sqlpool.Channel
-	gate    *gate.Gate
+	gate    func() error // returns once what the facet committed is durable
 	conn    *wire.Conn
 	mux     *yamux.Session
 	session *relay.Session
@@ -61,19 +64,20 @@ type instance struct {
 	// Guarded by node.mu.
 	state      state
 	inflight   int
+	kids       map[*instance]bool // children that live: each keeps its parent from being idle
 	idle       *time.Timer
 	stopReason string
 	code, why  string // of kill; what its requests are told
 	exit       *Exit
 }
 
-func newInstance(n *node) *instance {
-	return &instance{node: n, since: time.Now(), ready: make(chan struct{}), stopped: make(chan struct{}), gone: make(chan struct{}), dead: make(chan struct{})}
+func newInstance(n *node, s *starter) *instance {
+	return &instance{node: n, starter: s, since: time.Now(), ready: make(chan struct{}), stopped: make(chan struct{}), gone: make(chan struct{}), dead: make(chan struct{})}
 }
 
 // addr is the facet's address.
 func (n *node) addr() address.Address {
-	return address.Address{Namespace: n.key.namespace, Object: n.key.object, Facets: n.target.Path, Root: len(n.target.Path) == 0}
+	return address.Address{Namespace: n.key.namespace, Object: n.key.object, Facets: n.path, Root: len(n.path) == 0}
 }
 
 func (n *node) address() string { return n.addr().String() }
@@ -82,16 +86,22 @@ func (n *node) address() string { return n.addr().String() }
 // goroutine that owns the instance's parts.
 func (in *instance) run() {
 	defer in.m.live.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() { // an abort ends a start at once
+		select {
+		case <-in.dead:
+		case <-over:
+		}
+		cancel()
+	}()
 	err := in.start(ctx)
-	cancel()
+	close(over)
 	if err == nil {
 		in.mu.Lock()
 		if in.state == starting {
 			in.state = running
-			if in.inflight == 0 { // everyone who waited has gone
-				in.armIdle(in.spec.Limits.IdleTimeout)
-			}
+			in.rest() // everyone who waited may have gone
 		}
 		in.mu.Unlock()
 		close(in.ready)
@@ -107,10 +117,15 @@ func (in *instance) start(ctx context.Context) error {
 		return err
 	}
 	in.spec = spec
-	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(&spec.Limits)}); err != nil {
-		return fmt.Errorf("attach the database: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	in.gate = func() error { return nil }
+	if spec.Start.Database {
+		if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(&spec.Limits)}); err != nil {
+			return fmt.Errorf("attach the database: %w", err)
+		}
+		in.gate = in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed).Wait
 	}
-	in.gate = in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed)
 	if err := in.spawn(ctx, &spec.Limits); err != nil {
 		return err
 	}
@@ -144,8 +159,11 @@ func (in *instance) spawn(ctx context.Context, limits *registry.Limits) error {
 	}
 	defer write.Close()
 	in.output = in.m.newOutput(in, read)
-	sql := in.sql.FacetEnd()
-	defer sql.Close()
+	var sql *os.File
+	if in.sql != nil {
+		sql = in.sql.FacetEnd()
+		defer sql.Close()
+	}
 	in.proc, err = in.m.Sandbox.SpawnFacet(ctx,
 		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli},
 		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: write})
@@ -169,8 +187,9 @@ func (in *instance) greet(ctx context.Context) error {
 	if err != nil {
 		return problem.New(problem.BadRequest, "%v", err)
 	}
-	deadline := time.Now().Add(answerTime)
-	in.conn.Conn.SetDeadline(deadline)
+	in.conn.Conn.SetDeadline(time.Now().Add(answerTime))
+	undo := context.AfterFunc(ctx, func() { in.conn.Conn.SetDeadline(time.Now()) })
+	defer undo()
 	written := make(chan error, 1)
 	go func() { // the message may be larger than the socket's buffer, and the facet may not read
 		_, err := in.conn.Conn.Write(hello)
@@ -182,6 +201,8 @@ func (in *instance) greet(ctx context.Context) error {
 	}
 	in.conn.Conn.SetDeadline(time.Time{})
 	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("the process said nothing on the wire for %s: %w", answerTime, wire.ErrNotFacet)
@@ -198,7 +219,7 @@ func (in *instance) greet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.session = relay.NewSession(in.mux, in.gate.Wait, in.m.Budget)
+	in.session = relay.NewSession(in.mux, in.gate, in.m.Budget)
 	return nil
 }
 
@@ -216,18 +237,21 @@ func (in *instance) begin(ctx context.Context) error {
 	}
 	in.control = control
 	go in.acceptStreams()
-	deadline, _ := ctx.Deadline()
-	control.SetReadDeadline(deadline)
+	undo := context.AfterFunc(ctx, func() { control.SetReadDeadline(time.Now()) })
 	t, body, err := wire.ReadControl(control)
-	control.SetReadDeadline(time.Time{})
+	if undo() {
+		control.SetReadDeadline(time.Time{})
+	}
 	switch {
-	case err != nil && ctx.Err() != nil, isTimeout(err):
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case ctx.Err() != nil:
 		in.kill(problem.FacetTimeout, "the app's start function did not return within "+startTime.String())
 		return context.DeadlineExceeded
 	case err != nil:
 		return fmt.Errorf("the process ended in its start function: %w", err)
 	case t == wire.FrameReady:
-		if err := in.gate.Wait(); err != nil {
+		if err := in.gate(); err != nil {
 			in.kill(problem.DiskFull, "what the facet wrote could not be made durable")
 			return err
 		}
@@ -254,11 +278,6 @@ func startFailure(f *wire.Failed) string {
 	return "the app did not start: " + clip(f.Message)
 }
 
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
 // readControl reads what a running facet says on its control stream: STOPPED, once.
 func (in *instance) readControl() {
 	for {
@@ -281,10 +300,14 @@ func (in *instance) readControl() {
 
 // watch returns when the instance ends: its process, its wire, its database channel, or by decision.
 func (in *instance) watch() {
+	var database <-chan struct{}
+	if in.sql != nil {
+		database = in.sql.Done()
+	}
 	select {
 	case <-in.dead:
 	case <-in.proc.Done():
-	case <-in.sql.Done():
+	case <-database:
 		in.kill(problem.FacetAborted, "its database channel ended: "+errText(in.sql.Err()))
 	case <-in.mux.CloseChan():
 		if err := in.conn.Breach(); err != nil {

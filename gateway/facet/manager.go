@@ -15,14 +15,16 @@ package facet
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/gate"
 	"github.com/facetgateway/fgw/gateway/logs"
 	"github.com/facetgateway/fgw/gateway/problem"
@@ -30,6 +32,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/relay"
 	"github.com/facetgateway/fgw/gateway/sqlpool"
 	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // Config is what a manager works with.
@@ -40,14 +43,27 @@ type Config struct {
 	Bundles   *bundle.Store
 	Logs      *logs.Store
 	Budget    *relay.Budget
-	Objects   string // the directory of all objects
-	Log       *slog.Logger
+	Builder   Builder
+	Egress    *egress.Egress
+	// CheckExecutable says whether a file that a supervisor handed over can be run.
+	CheckExecutable func(*os.File) error
+
+	Objects string // the directory of all objects
+	Log     *slog.Logger
+}
+
+// Builder makes bundles of sources.
+type Builder interface {
+	// Build returns the bundle's hash, or what is wrong with the source; err says that it could not be tried.
+	Build(ctx context.Context, files map[string]string) (bundle string, found []wire.Diagnostic, err error)
 }
 
 // Manager knows every facet that runs or ran since the gateway started.
 type Manager struct {
 	Config
-	syncer *gate.Syncer
+	syncer    *gate.Syncer
+	exchanges *exchanges
+	workers   atomic.Int64 // numbers the dynamic workers that have no id
 
 	mu    sync.Mutex
 	nodes map[key]*node // guarded by mu
@@ -89,24 +105,33 @@ func (t *Target) key() key {
 
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
-	return &Manager{Config: c, syncer: gate.NewSyncer(), nodes: map[key]*node{}}
+	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), nodes: map[key]*node{}}
+	go m.serveExchanges() // until Close
+	return m
 }
 
-// node returns the facet's node, which it makes where the facet may exist: under the built-in
-// supervisor, where the namespace has an app of its name.
+// node returns the facet's node, which it makes where the facet may exist.
 func (m *Manager) node(t *Target) (*node, error) {
 	k := t.key()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := m.nodes[k]; n != nil {
+	if n := m.known(k); n != nil {
 		return n, nil
 	}
-	if _, err := m.builtin(t); err != nil {
+	if _, err := m.liveVersion(t.Namespace, t.Path); err != nil {
 		return nil, err
 	}
-	n := &node{m: m, key: k, target: *t}
-	m.nodes[k] = n
-	return n, nil
+	return m.nodeAt(k, t.Path), nil
+}
+
+// nodeAt returns the node of that key, which it makes.
+func (m *Manager) nodeAt(k key, path []string) *node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[k]
+	if n == nil {
+		n = &node{m: m, key: k, path: path}
+		m.nodes[k] = n
+	}
+	return n
 }
 
 // known returns the node if there is one.
@@ -136,33 +161,7 @@ func (m *Manager) Serve(w http.ResponseWriter, r *http.Request, t *Target, q *re
 	if err != nil {
 		return err
 	}
-	in, err := n.acquire(r.Context(), t.Namespace)
-	if err != nil {
-		if r.Context().Err() != nil {
-			return errors.Join(relay.ErrClientGone, err)
-		}
-		return err
-	}
-	err = in.session.Serve(w, r, q, o)
-	if err != nil {
-		err = in.explain(err, o)
-	}
-	n.release(in, err)
-	return err
-}
-
-// builtin says which version of which app a facet under the built-in supervisor runs.
-func (m *Manager) builtin(t *Target) (*registry.Version, error) {
-	if len(t.Path) != 1 {
-		return nil, problem.New(problem.FacetNotFound, "there is no facet below an app in namespace %s", t.Namespace.Name)
-	}
-	v, err := m.Registry.Live(t.Namespace.Name, t.Path[0])
-	if err != nil {
-		return nil, &problem.Error{Code: problem.AppNotFound,
-			Message: "namespace " + t.Namespace.Name + " has no app " + strconvQuote(t.Path[0]),
-			Hint:    "deploy one: fgw deploy DIR --namespace " + t.Namespace.Name}
-	}
-	return v, nil
+	return n.serve(w, r, nil, q, o)
 }
 
 // Deployed moves the running instances of an app over to its live version: each finishes what it
@@ -172,7 +171,15 @@ func (m *Manager) Deployed(_ context.Context, namespace, app string) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range m.all(func(k key) bool { return k.namespace == namespace && k.path == app }) {
+	ns, err := m.Registry.Namespace(namespace)
+	if err != nil {
+		return err
+	}
+	path := app // of the facets that run it
+	if ns.Supervisor == app {
+		path = ""
+	}
+	for _, n := range m.all(func(k key) bool { return k.namespace == namespace && k.path == path }) {
 		n.drain(func(in *instance) bool { return in.spec.Bundle != live.Bundle || in.spec.Version != live.Version }, "a new version was deployed")
 	}
 	return nil
@@ -184,7 +191,8 @@ func (m *Manager) Close(ctx context.Context) {
 	m.lives.Lock()
 	m.closed = true
 	m.lives.Unlock()
-	for _, n := range m.all(func(key) bool { return true }) {
+	defer m.exchanges.Close()
+	for _, n := range m.all(key.top) {
 		n.drain(func(*instance) bool { return true }, "the gateway stops")
 	}
 	gone := make(chan struct{})
@@ -197,7 +205,7 @@ func (m *Manager) Close(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
-	for _, n := range m.all(func(key) bool { return true }) {
+	for _, n := range m.all(key.top) {
 		n.end(problem.FacetAborted, "the gateway stops")
 	}
 	select {

@@ -2,20 +2,24 @@ package facet
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/problem"
-	"github.com/facetgateway/fgw/gateway/registry"
 )
 
 // node is one facet: at most one instance at a time, and what is remembered
 // between its lives.
 type node struct {
-	m      *Manager
-	key    key
-	target Target // as of the first request; its namespace's settings are read anew at each start
+	m    *Manager
+	key  key
+	path []string // names from the root down
+
+	// Of a dynamic worker, set before its first request.
+	nameless bool          // no name, no database; forgotten when it ends
+	keep     time.Duration // its idle time
 
 	mu       sync.Mutex
 	in       *instance     // nil: stopped
@@ -41,12 +45,12 @@ const (
 	stopping // told to stop, or killed
 )
 
-func strconvQuote(s string) string { return strconv.Quote(s) }
-
 // acquire returns the running instance with one more request in flight. It starts
 // one where there is none, and waits for one that starts or goes; all who wait
 // share it. It gives up with ctx.
-func (n *node) acquire(ctx context.Context, ns *registry.Namespace) (*instance, error) {
+//
+// s says who is asked how to start a child; it is nil where the registry knows.
+func (n *node) acquire(ctx context.Context, s *starter) (*instance, error) {
 	for {
 		n.mu.Lock()
 		in := n.in
@@ -59,16 +63,22 @@ func (n *node) acquire(ctx context.Context, ns *registry.Namespace) (*instance, 
 				n.mu.Unlock()
 				return nil, err
 			}
-			in = newInstance(n)
+			in = newInstance(n, s)
+			if s != nil && !s.parent.adopt(in) {
+				n.m.live.Done()
+				n.mu.Unlock()
+				return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
+			}
 			n.in = in
 			n.totals.starts++
 			go in.run()
 			fallthrough
 		case in.state == starting || in.state == running:
-			if in.inflight >= max(1, ns.Limits.InFlight) {
+			limit := n.inFlightLimit(in)
+			if in.inflight >= limit {
 				n.mu.Unlock()
 				return nil, &problem.Error{Code: problem.TooManyRequests, RetryAfter: time.Second,
-					Message: "this facet has " + strconv.Itoa(ns.Limits.InFlight) + " requests in flight, its limit (in_flight)"}
+					Message: "this facet has " + strconv.Itoa(limit) + " requests in flight, its limit (in_flight)"}
 			}
 			in.inflight++
 			if in.idle != nil {
@@ -79,7 +89,11 @@ func (n *node) acquire(ctx context.Context, ns *registry.Namespace) (*instance, 
 				return in, nil
 			}
 			n.mu.Unlock()
-			return n.await(ctx, in)
+			got, err := n.await(ctx, in)
+			if errors.Is(err, errStarterGone) && in.starter != s && ctx.Err() == nil {
+				continue // whoever was asked has gone; ask our own caller
+			}
+			return got, err
 		default:
 			wait = in.gone
 		}
@@ -90,6 +104,17 @@ func (n *node) acquire(ctx context.Context, ns *registry.Namespace) (*instance, 
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// inFlightLimit is how many requests may be in flight: those who wait for a start, too. n.mu is held.
+func (n *node) inFlightLimit(in *instance) int {
+	if in.state == running {
+		return in.spec.Limits.InFlight
+	}
+	if ns, err := n.m.Registry.Namespace(n.key.namespace); err == nil {
+		return ns.Limits.InFlight
+	}
+	return 1
 }
 
 // await waits for a starting instance in which the caller already counts.
@@ -136,9 +161,16 @@ func (n *node) release(in *instance, err error) {
 	}
 	switch in.state {
 	case running:
-		in.armIdle(in.spec.Limits.IdleTimeout)
+		in.rest()
 	case draining:
 		in.stop()
+	}
+}
+
+// rest starts the idle time of a running instance that has nothing to do. n.mu is held.
+func (in *instance) rest() {
+	if in.inflight == 0 && len(in.kids) == 0 {
+		in.armIdle(in.spec.Limits.IdleTimeout)
 	}
 }
 

@@ -24,46 +24,96 @@ func placeOf(o *registry.Object, n int) place {
 	return place{object: o.Dir(), file: filepath.Join(o.Dir(), strconv.Itoa(n)+".db")}
 }
 
-// resolve decides what the next instance runs and on which data, as things stand now. It
+// resolve decides what the instance runs and on which data, as things stand now. It
 // creates the object and gives the facet its number where this is their first request.
-func (n *node) resolve(ctx context.Context) (*Spec, place, error) {
-	ns, err := n.m.Registry.Namespace(n.key.namespace)
+func (in *instance) resolve(ctx context.Context) (*Spec, place, error) {
+	ns, err := in.m.Registry.Namespace(in.key.namespace)
 	if err != nil {
-		return nil, place{}, problem.New(problem.NamespaceNotFound, "there is no namespace %s", n.key.namespace)
+		return nil, place{}, problem.New(problem.NamespaceNotFound, "there is no namespace %s", in.key.namespace)
 	}
-	n.target.Namespace = ns
-	v, err := n.m.builtin(&n.target)
+	spec, err := in.whatToRun(ctx, ns)
 	if err != nil {
 		return nil, place{}, err
 	}
-	o, numbers, _, err := n.m.Registry.Ensure(ctx, ns, n.key.object, n.target.Path...)
+	if in.nameless {
+		spec.Start.Database = false
+		spec.Limits.IdleTimeout = in.keep
+		return spec, place{}, nil
+	}
+	o, numbers, _, err := in.m.Registry.Ensure(ctx, ns, in.key.object, in.path...)
 	if err != nil {
 		return nil, place{}, objectProblem(err)
 	}
-	if err := n.rememberOrigin(ctx, o); err != nil {
+	if err := in.rememberOrigin(ctx, o); err != nil {
 		return nil, place{}, err
 	}
-	env, secrets := n.m.Registry.AppEnv(ns.Name, v.App)
+	if spec.Start.ID == "" {
+		spec.Start.ID = o.ID
+	}
+	number := 0
+	if len(numbers) > 0 {
+		number = numbers[len(numbers)-1]
+		spec.Start.Name = in.path[len(in.path)-1]
+	}
+	return spec, placeOf(o, number), nil
+}
+
+// whatToRun makes the spec: a child's comes from its supervisor, a root's and an app's from the registry.
+func (in *instance) whatToRun(ctx context.Context, ns *registry.Namespace) (*Spec, error) {
+	if in.starter != nil {
+		return in.starter.ask(ctx, in.node)
+	}
+	root := len(in.path) == 0
+	v, err := in.m.liveVersion(ns, in.path)
+	if err != nil {
+		return nil, err
+	}
+	env, secrets := in.m.Registry.AppEnv(ns.Name, v.App)
 	spec := &Spec{
 		Bundle: v.Bundle, App: v.App, Version: v.Version, Limits: ns.Limits,
 		Start: wire.Start{
-			Namespace: ns.Name, Object: n.key.object, Name: n.target.Path[len(n.target.Path)-1], ID: o.ID,
+			Namespace: ns.Name, Object: in.key.object,
 			App: v.App, Version: v.Version, Bundle: v.Bundle,
-			Env: env, Secrets: secrets, Database: true,
+			Env: env, Secrets: secrets, Database: true, Root: root, Children: root,
 			MaxStreams: wire.MaxOwnStreams, MaxSessions: wire.MaxSessions,
 		},
 	}
-	return spec, placeOf(o, numbers[len(numbers)-1]), nil
+	if root {
+		spec.Start.MaxStreams = wire.MaxOwnStreamsUp
+	}
+	return spec, nil
+}
+
+// liveVersion says which version of which app a facet runs that no supervisor starts: the root of a
+// namespace with a supervisor, or under the built-in supervisor the app of the facet's name.
+func (m *Manager) liveVersion(ns *registry.Namespace, path []string) (*registry.Version, error) {
+	app := ns.Supervisor
+	switch {
+	case app == "" && len(path) == 1:
+		app = path[0]
+	case app == "" && len(path) == 0:
+		return nil, problem.New(problem.FacetNotFound, "namespace %s has no supervisor of its own: name a facet", ns.Name)
+	case app == "":
+		return nil, problem.New(problem.FacetNotFound, "there is no facet below an app in namespace %s", ns.Name)
+	case len(path) > 0:
+		return nil, problem.New(problem.FacetNotFound, "this facet does not run, and only its supervisor can start it")
+	}
+	v, err := m.Registry.Live(ns.Name, app)
+	if err != nil {
+		return nil, &problem.Error{Code: problem.AppNotFound, Message: "namespace " + ns.Name + " has no app " + strconv.Quote(app),
+			Hint: "deploy one: fgw deploy DIR --namespace " + ns.Name}
+	}
+	return v, nil
 }
 
 // rememberOrigin keeps which facet an origin stands for where its names don't fit in a host's label.
 func (n *node) rememberOrigin(ctx context.Context, o *registry.Object) error {
 	name := ""
-	if len(n.target.Path) > 0 {
-		name = n.target.Path[0]
+	if len(n.path) > 0 {
+		name = n.path[0]
 	}
 	label := origin.Label(n.key.namespace, n.key.object, name)
-	if len(label) < len(origin.HashPrefix) || label[:len(origin.HashPrefix)] != origin.HashPrefix || len(n.target.Path) > 1 {
+	if len(label) < len(origin.HashPrefix) || label[:len(origin.HashPrefix)] != origin.HashPrefix || len(n.path) > 1 {
 		return nil
 	}
 	if err := n.m.Registry.RememberOrigin(ctx, label, o, n.address()); err != nil {

@@ -243,6 +243,10 @@ func (m *Manager) Abort(ctx context.Context, a address.Address, reason string) e
 	if reason == "" {
 		reason = "aborted by the administrator"
 	}
+	return m.abort(ctx, a, reason)
+}
+
+func (m *Manager) abort(ctx context.Context, a address.Address, reason string) error {
 	for _, n := range m.subtree(a) {
 		if in := n.end(problem.FacetAborted, reason); in != nil {
 			select {
@@ -288,6 +292,11 @@ func (m *Manager) Delete(ctx context.Context, a address.Address) error {
 		return err
 	}
 	defer release()
+	return m.erase(ctx, r)
+}
+
+// erase deletes the data of a facet and its descendants, which are held.
+func (m *Manager) erase(ctx context.Context, r *record) error {
 	gone, err := m.Registry.RemoveFacetNames(ctx, r.object, r.n)
 	if err != nil {
 		return err
@@ -311,12 +320,28 @@ func (m *Manager) Clone(ctx context.Context, src, dst address.Address) error {
 	if src.Namespace != dst.Namespace || src.Object != dst.Object {
 		return problem.New(problem.BadRequest, "a facet is cloned within its object: %s and %s are of different ones", src, dst)
 	}
+	return m.cloneFrom(ctx, from, dst)
+}
+
+// clone is a supervisor's: a source that never was empties the copy.
+func (m *Manager) clone(ctx context.Context, src, dst address.Address) error {
+	from, err := m.find(ctx, src)
+	if errors.Is(err, registry.ErrNotFound) {
+		return m.Delete(ctx, dst)
+	}
+	if err != nil {
+		return err
+	}
+	return m.cloneFrom(ctx, from, dst)
+}
+
+func (m *Manager) cloneFrom(ctx context.Context, from *record, dst address.Address) error {
 	release, err := m.holdAll(ctx, dst, "the facet was cloned over")
 	if err != nil {
 		return err
 	}
 	defer release()
-	if src.Equal(dst) {
+	if from.addr.Equal(dst) {
 		return nil
 	}
 	return m.copyTree(ctx, from, dst)
@@ -338,7 +363,11 @@ func (m *Manager) copyTree(ctx context.Context, from *record, dst address.Addres
 		}
 		parent = numbers[len(numbers)-1]
 	}
-	if err := m.Delete(ctx, dst); err != nil {
+	old, err := m.find(ctx, dst)
+	if err == nil {
+		err = m.erase(ctx, old)
+	}
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
 		return err
 	}
 	facets, err := m.Registry.Facets(ctx, from.object)

@@ -16,10 +16,10 @@ func (in *instance) armIdle(after time.Duration) {
 	in.idle = time.AfterFunc(after, func() {
 		in.mu.Lock()
 		defer in.mu.Unlock()
-		if in.state != running || in.inflight > 0 {
+		if in.state != running || in.inflight > 0 || len(in.kids) > 0 {
 			return
 		}
-		if in.sql.InTransaction() { // it is in the midst of something: look again
+		if in.sql != nil && in.sql.InTransaction() { // it is in the midst of something: look again
 			in.armIdle(min(after, time.Second))
 			return
 		}
@@ -37,6 +37,7 @@ func (in *instance) stop() {
 	reason := in.stopReason
 	in.why = reason
 	go func() {
+		in.stopKids(reason)
 		in.control.SetWriteDeadline(time.Now().Add(stopTime))
 		err := wire.WriteControl(in.control, wire.FrameStop, wire.Stop{Reason: reason, GraceMS: int(stopTime / time.Millisecond)})
 		if err == nil {
@@ -54,6 +55,7 @@ func (in *instance) stop() {
 // finish reaps the process, stores how the instance ended, and lets go of everything
 // it held. failure is what start failed with, nil for an instance that ran.
 func (in *instance) finish(failure error) {
+	in.endKids()
 	var exit protocol.Exit
 	if in.proc != nil {
 		in.proc.Kill()
@@ -108,6 +110,12 @@ func (in *instance) finish(failure error) {
 		close(in.ready)
 	}
 	close(in.gone)
+	if in.nameless {
+		in.m.forget(func(k key) bool { return k == in.key })
+	}
+	if in.starter != nil {
+		in.starter.parent.disown(in)
+	}
 }
 
 // account counts failures in a row and says when the next start may be. node.mu is held.

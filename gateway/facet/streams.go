@@ -21,11 +21,16 @@ func (in *instance) acceptStreams() {
 			return
 		}
 		go func() {
-			defer st.Close()
 			kind, err := wire.ReadKind(st)
 			if err != nil {
+				st.Close()
 				return
 			}
+			if kind == wire.StreamOut {
+				in.serveOut(st)
+				return
+			}
+			defer st.Close()
 			switch kind {
 			case wire.StreamLog:
 				select {

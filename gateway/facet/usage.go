@@ -46,7 +46,10 @@ func (n *node) usage(ctx context.Context) Usage {
 	if !live {
 		return u
 	}
-	now := sqlUsage(in.sql.Usage())
+	var now Usage
+	if in.sql != nil {
+		now = sqlUsage(in.sql.Usage())
+	}
 	if s, err := in.proc.Stats(ctx); err == nil {
 		now.CPUSeconds += s.CPU.Seconds()
 		now.MemoryPeakBytes = s.MemoryPeak

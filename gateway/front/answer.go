@@ -12,10 +12,11 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/relay"
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // extra are the headers that the gateway adds to a request.
-func extra(r *http.Request, id, prefix, child string) []relay.Header {
+func extra(r *http.Request, id, child string) []relay.Header {
 	h := make([]relay.Header, 0, 8)
 	h = append(h, relay.Header{Name: "X-Request-Id", Value: id}, relay.Header{Name: "Traceparent", Value: traceparent(r)})
 	if state := r.Header.Get("Tracestate"); state != "" {
@@ -25,11 +26,8 @@ func extra(r *http.Request, id, prefix, child string) []relay.Header {
 		h = append(h, relay.Header{Name: "X-Forwarded-For", Value: ip})
 	}
 	h = append(h, relay.Header{Name: "X-Forwarded-Host", Value: r.Host}, relay.Header{Name: "X-Forwarded-Proto", Value: scheme(r)})
-	if prefix != "" {
-		h = append(h, relay.Header{Name: "X-Forwarded-Prefix", Value: prefix})
-	}
 	if child != "" {
-		h = append(h, relay.Header{Name: "Fgw-Child", Value: child})
+		h = append(h, relay.Header{Name: wire.HeaderChild, Value: child})
 	}
 	return h
 }

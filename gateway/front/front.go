@@ -145,7 +145,7 @@ func (f *Front) servePath(w http.ResponseWriter, r *http.Request, id string) err
 		}
 		rest = "/"
 	}
-	return f.relay(w, r, t, id, prefix, rest, "", func(status int, h http.Header) {
+	return f.relay(w, r, t, id, prefix, rest, "", func(h http.Header) {
 		h.Del("Set-Cookie")
 		h.Add("Content-Security-Policy", "sandbox")
 	})
@@ -212,16 +212,16 @@ func (f *Front) serveOrigin(w http.ResponseWriter, r *http.Request, id, label st
 	if !strings.HasPrefix(rest, "/") {
 		rest = "/"
 	}
-	return f.relay(w, r, t, id, "", rest, child, func(_ int, h http.Header) { stripDomains(h) })
+	return f.relay(w, r, t, id, "", rest, child, stripDomains)
 }
 
 // relay hands the request over to its facet.
-func (f *Front) relay(w http.ResponseWriter, r *http.Request, t *facet.Target, id, prefix, rest, child string, answer func(int, http.Header)) error {
-	q := &relay.Request{Target: rest + query(r), Extra: extra(r, id, prefix, child)}
+func (f *Front) relay(w http.ResponseWriter, r *http.Request, t *facet.Target, id, prefix, rest, child string, answer func(http.Header)) error {
+	q := &relay.Request{Target: rest + query(r), Prefix: prefix, Extra: extra(r, id, child)}
 	o := &relay.Options{HeadTimeout: t.Namespace.Limits.RequestTimeout, BodyLimit: t.Namespace.Limits.Body}
-	o.Answer = func(status int, h http.Header) {
+	o.Answer = func(prefix string, h http.Header) {
 		prefixLocation(h, prefix)
-		answer(status, h)
+		answer(h)
 	}
 	return f.Facets.Serve(w, r, t, q, o)
 }

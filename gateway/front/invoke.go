@@ -33,5 +33,5 @@ func (f *Front) invoke(w http.ResponseWriter, r *http.Request, id string) error 
 		return problem.New(problem.FacetNotFound, "namespace %s has no supervisor of its own: name a facet", ns.Name)
 	}
 	t := &facet.Target{Namespace: ns, Object: a.Object, Path: a.Facets}
-	return f.relay(w, r, t, id, "", r.URL.EscapedPath(), "", func(int, http.Header) {})
+	return f.relay(w, r, t, id, "", r.URL.EscapedPath(), "", func(http.Header) {})
 }

@@ -154,16 +154,13 @@ func (w *Writer) Copy(stream string, r io.Reader) error {
 	br := bufio.NewReaderSize(r, MaxLine+2)
 	for {
 		line, err := br.ReadSlice('\n')
-		total := len(line)
 		text := string(bytes.TrimRight(line, "\r\n"))
+		total, some := len(text), len(line) > 0
 		for errors.Is(err, bufio.ErrBufferFull) {
 			line, err = br.ReadSlice('\n')
-			total += len(line)
+			total += len(bytes.TrimRight(line, "\r\n"))
 		}
-		if total > 0 {
-			if total <= MaxLine+2 {
-				total = len(text)
-			}
+		if some {
 			w.append(stream, "", text, total)
 		}
 		if err == io.EOF {

@@ -51,6 +51,8 @@ const (
 	StorageQuota      = "storage_quota"
 	DiskFull          = "disk_full"
 	DepthLimit        = "depth_limit"
+	LimitAboveOwn     = "limit_above_own"
+	EgressDenied      = "egress_denied"
 	Conflict          = "conflict"
 	Internal          = "internal"
 )
@@ -59,7 +61,7 @@ var statuses = map[string]int{
 	BadName: 400, BadRequest: 400, NamespaceNotFound: 404, AppNotFound: 404, ObjectNotFound: 404, FacetNotFound: 404,
 	AccessDenied: 403, CrossSite: 403, BodyTooLarge: 413, BadHost: 421, TooManyRequests: 429, ObjectLimit: 429, Overloaded: 503, FacetBackoff: 503,
 	FacetCrashed: 502, FacetAborted: 502, FacetProtocol: 502, FacetStart: 502, BuildFailed: 502, FacetTimeout: 504, StorageQuota: 507, DiskFull: 507,
-	DepthLimit: 400, Conflict: 409, Internal: 500,
+	DepthLimit: 400, LimitAboveOwn: 403, EgressDenied: 403, Conflict: 409, Internal: 500,
 }
 
 // Status returns the HTTP status of the problem's code, 500 for an unknown one.

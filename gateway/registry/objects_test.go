@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 )
 
@@ -292,6 +293,33 @@ func BenchmarkEnsureKnown(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, _, err := r.Ensure(context.Background(), ns, "alice", "app"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFloor is what the file system alone takes for a new object: a
+// directory, a small file in it, and a few pages of a log, synced.
+func BenchmarkFloor(b *testing.B) {
+	dir := b.TempDir()
+	wal, err := os.Create(filepath.Join(dir, "wal"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer wal.Close()
+	pages := make([]byte, 5*4096)
+	for i := 0; b.Loop(); i++ {
+		o := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Mkdir(o, 0o700); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(o, descriptionFile), pages[:300], 0o600); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := wal.WriteAt(pages, int64(i%200*len(pages))); err != nil {
+			b.Fatal(err)
+		}
+		if err := syscall.Fdatasync(int(wal.Fd())); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -243,3 +243,26 @@ func BenchmarkNamespace(b *testing.B) {
 		}
 	})
 }
+
+func TestFailedSyncEndsChanges(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	create(t, r, "notes")
+	wal := r.write.wal
+	pipe, _, err := os.Pipe() // what can't be synced
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	r.write.wal = pipe
+	if _, err := r.CreateNamespace(t.Context(), "lost"); err == nil {
+		t.Error("acknowledged without a sync")
+	}
+	r.write.wal = wal
+	if _, err := r.CreateNamespace(t.Context(), "more"); err == nil {
+		t.Error("a change after a failed sync")
+	}
+	if _, err := r.Namespace("notes"); err != nil {
+		t.Error(err)
+	}
+}

@@ -27,6 +27,8 @@ const reserved = "Fgw-"
 type Request struct {
 	// Target is the escaped path and query that the facet sees; it begins with "/".
 	Target string
+	// Prefix is what was cut off the path before Target, escaped; the facet sees it as X-Forwarded-Prefix.
+	Prefix string
 	// Extra are headers that the gateway adds, one line each: X-Request-Id, X-Forwarded-….
 	Extra []Header
 	// Hold keeps the body until the facet asks for it.
@@ -81,6 +83,9 @@ func appendHead(b []byte, r *http.Request, q *Request, length int64) []byte {
 	}
 	for _, h := range q.Extra {
 		b = appendLine(b, h.Name, h.Value)
+	}
+	if q.Prefix != "" {
+		b = appendLine(b, "X-Forwarded-Prefix", q.Prefix)
 	}
 	if up := upgradeType(r.Header); up != "" {
 		b = appendLine(b, "Connection", "Upgrade")

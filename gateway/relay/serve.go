@@ -24,8 +24,12 @@ type Options struct {
 	HeadTimeout time.Duration
 	// BodyLimit is the largest request body in bytes.
 	BodyLimit int64
-	// Answer, unless nil, may change the head of an answer before the client gets it.
-	Answer func(status int, h http.Header)
+	// Answer, unless nil, may change the head of an answer before the client gets it. prefix is
+	// what was cut off the path for the facet that answers.
+	Answer func(prefix string, h http.Header)
+	// Handover, unless nil, is called where the facet hands the request over to another, and serves it
+	// from there. head is what the facet said (wire: CALLS §4), extra what it adds to the answer.
+	Handover func(w http.ResponseWriter, r *http.Request, head string, extra http.Header) error
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 32<<10); return &b }}
@@ -56,6 +60,7 @@ type exchange struct {
 	o       *Options
 	st      *stream
 	asked   func() // told once that the facet asks for a held body; nil without one
+	up      *upload
 }
 
 // small sends head and body in one write and then reads, all on this goroutine.
@@ -101,11 +106,12 @@ func (x *exchange) streaming() error {
 	rc := http.NewResponseController(x.w)
 	rc.EnableFullDuplex() // a handler may answer while it reads; HTTP/2 needs no leave
 
-	up := &upload{x: x, ctx: ctx, done: make(chan struct{}), ask: make(chan struct{}), cancel: cancel}
+	up := &upload{x: x, ctx: ctx, done: make(chan struct{}), ask: make(chan struct{}), leave: make(chan struct{}), cancel: cancel}
 	if up.held = x.q.Hold || x.r.Header.Get("Expect") != ""; up.held {
 		x.q.Hold = true
 		x.asked = sync.OnceFunc(func() { close(up.ask) })
 	}
+	x.up = up
 	if _, err := st.raw.Write(appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
 		st.close()
 		return fmt.Errorf("%w: %w", ErrFacetGone, err)
@@ -156,8 +162,11 @@ func (x *exchange) answer() (again bool, err error) {
 		st.readBefore(time.Time{})
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	switch resp.StatusCode {
+	case http.StatusSwitchingProtocols:
 		return false, x.tunnel(resp)
+	case wire.StatusHandover:
+		return x.handover(resp)
 	}
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
@@ -169,7 +178,7 @@ func (x *exchange) answer() (again bool, err error) {
 		h.Set("Trailer", strings.Join(names, ", "))
 	}
 	if x.o.Answer != nil {
-		x.o.Answer(resp.StatusCode, h)
+		x.o.Answer(x.q.Prefix, h)
 	}
 	x.w.WriteHeader(resp.StatusCode)
 	if err := x.body(resp); err != nil {
@@ -196,6 +205,8 @@ func (x *exchange) head() (*http.Response, error) {
 				x.asked()
 			}
 		case code == http.StatusSwitchingProtocols || code >= 200 && code <= 999:
+			return resp, nil
+		case code == wire.StatusHandover && x.o.Handover != nil && resp.Header.Get(wire.HeaderHandover) != "":
 			return resp, nil
 		case code >= 100 && code < 200:
 			x.informal(resp)

@@ -18,7 +18,7 @@ func (x *exchange) tunnel(resp *http.Response) error {
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
 	if x.o.Answer != nil {
-		x.o.Answer(resp.StatusCode, h)
+		x.o.Answer(x.q.Prefix, h)
 	}
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", got)

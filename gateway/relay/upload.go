@@ -17,6 +17,7 @@ type upload struct {
 	ctx    context.Context
 	held   bool          // wait for ask before the first byte
 	ask    chan struct{} // closed when the facet asks for the body
+	leave  chan struct{} // closed when the body is another's to read
 	done   chan struct{} // closed when run has returned
 	cancel func()        // ends the exchange: the client's side failed
 	err    error         // set before done is closed
@@ -68,6 +69,21 @@ func (u *upload) cut(rc *http.ResponseController, st *stream) bool {
 // errLeft means that the answer was complete before the body.
 var errLeft = errors.New("the answer was complete before the request's body")
 
+// abandon leaves a body that was not asked for to someone else, and reports whether it could.
+func (u *upload) abandon() bool {
+	select {
+	case <-u.ask:
+		return false
+	default:
+	}
+	if !u.held {
+		return false
+	}
+	close(u.leave)
+	<-u.done
+	return true
+}
+
 // read reads from the body unless the upload was cut.
 func (u *upload) read(p []byte) (int, error) {
 	u.mu.Lock()
@@ -89,6 +105,8 @@ func (u *upload) run() {
 	if u.held {
 		select {
 		case <-u.ask:
+		case <-u.leave:
+			return
 		case <-u.ctx.Done():
 			u.err = ErrClientGone
 			return

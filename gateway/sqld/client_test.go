@@ -88,15 +88,15 @@ func (c *client) send(typ sqlchan.Type, session uint16, request uint32, payload 
 	c.t.Helper()
 	h := sqlchan.Header{Type: typ, Session: session, Request: request, Epoch: c.epoch}
 	if err := sqlchan.Split(h, payload, nil, func(p []byte) error {
-		_, err := unix.Write(c.fd, p)
-		return err
+		return restart(func() (err error) { _, err = unix.Write(c.fd, p); return err })
 	}); err != nil {
 		c.t.Fatal("send:", err)
 	}
 }
 
 func (c *client) receive() (packet, error) {
-	n, err := unix.Read(c.fd, c.buf)
+	var n int
+	err := restart(func() (err error) { n, err = unix.Read(c.fd, c.buf); return err })
 	if err == nil && n == 0 {
 		err = fmt.Errorf("the channel has ended")
 	}
@@ -276,4 +276,13 @@ func (c *client) value(session uint16, sql string, args ...any) any {
 		c.t.Fatalf("%s: rows %v", sql, a.rows)
 	}
 	return a.rows[0][0]
+}
+
+// restart repeats a call that a signal of the Go runtime's interrupted.
+func restart(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
 }

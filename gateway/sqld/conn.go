@@ -43,6 +43,7 @@ type conn struct {
 	trusted bool
 	last    *session // whose counters the connection has
 
+	ops        int  // between two calls of progress, as it is set
 	committing bool // db.commitMu is held
 	changed    bool // a session changed its settings
 	broken     bool // it panicked
@@ -60,6 +61,7 @@ type statement struct {
 	sql      string
 	cached   bool
 	vacuum   bool
+	heavy    bool // calls functions that take long on long values
 	used     uint64
 	columns  []byte // the payload of COLUMNS; nil until it was asked for
 	width    int
@@ -71,6 +73,7 @@ func openConn(db *database, first bool) (*conn, error) {
 	var err error
 	c.Conn, err = sqlite.Open(db.file, db.account, sqlite.Hooks{
 		Progress:   func() bool { return c.task != nil && c.task.progress() },
+		Expired:    func() bool { return c.task != nil && c.task.expired() },
 		Authorize:  c.authorize,
 		Committing: c.commit,
 		Committed:  db.committed,
@@ -136,11 +139,7 @@ func (c *conn) authorize(action int, arg1, arg2, schema, source string) sqlite.V
 	if c.trusted {
 		return sqlite.Allow
 	}
-	v := c.seen.authorize(action, arg1, arg2, schema, source)
-	if c.seen.files {
-		c.HideFile(true)
-	}
-	return v
+	return c.seen.authorize(action, arg1, arg2, schema, source)
 }
 
 // commit is called before a write transaction commits. From here to afterCommit
@@ -175,6 +174,18 @@ func (c *conn) busy(tries int) bool {
 	return true
 }
 
+// pace sets how often a statement's progress is looked at.
+func (c *conn) pace(s *statement) {
+	ops := sqlite.OrdinaryOps
+	if s.heavy {
+		ops = sqlite.HeavyOps
+	}
+	if c.ops != ops {
+		c.ops = ops
+		c.ProgressEvery(ops)
+	}
+}
+
 // find returns the kept statement that sql is, alone.
 func (c *conn) find(sql []byte) *statement {
 	s := c.cache[string(sql)]
@@ -190,9 +201,6 @@ func (c *conn) prepare(sql []byte) (s *statement, rest []byte, err error) {
 	c.seen = seen{}
 	persistent := len(sql) <= maxCachedSQL
 	p, used, err := c.Conn.Prepare(sql, persistent)
-	if c.seen.files {
-		c.HideFile(false)
-	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -200,7 +208,7 @@ func (c *conn) prepare(sql []byte) (s *statement, rest []byte, err error) {
 	if p == nil {
 		return nil, rest, nil
 	}
-	s = &statement{Stmt: p, width: -1}
+	s = &statement{Stmt: p, width: -1, heavy: c.seen.heavy}
 	if !c.trusted {
 		c.seen.checkText(sql[:used])
 		s.vacuum = !p.ReadOnly && firstWord(sql[:used]) == "vacuum"

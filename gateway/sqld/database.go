@@ -46,10 +46,11 @@ type database struct {
 
 	// commitMu is held from before a commit becomes visible until it is counted;
 	// committing tells that it is, so that a reader only then takes it.
-	commitMu   sync.Mutex
-	committing atomic.Bool
-	walPages   atomic.Int64
-	onDisk     atomic.Bool // a new file's first page
+	commitMu      sync.Mutex
+	committing    atomic.Bool
+	walPages      atomic.Int64
+	checkpointing sync.Mutex
+	onDisk        atomic.Bool // a new file's first page
 
 	mu       sync.Mutex // guards what follows
 	idle     []*conn    // the one used last at the end
@@ -257,14 +258,15 @@ func (db *database) beforeWrite(t *task) error {
 // checkpoint moves the log into the database, as far as readers let it. At most
 // maxCheckpoints run at once in a worker, since each waits for the disk.
 func (db *database) checkpoint(c *conn) error {
+	db.checkpointing.Lock()
+	defer db.checkpointing.Unlock()
+	if db.walPages.Load() < checkpointPages {
+		return nil // another session did it meanwhile
+	}
 	db.w.checkpoints <- struct{}{}
 	defer func() { <-db.w.checkpoints }()
 	pages, moved, err := c.Checkpoint()
 	if err != nil {
-		var e *sqlite.Error
-		if errors.As(err, &e) && (e.Primary() == sqlite.Busy || e.Primary() == sqlite.Locked) {
-			return nil // another one is at it
-		}
 		return err
 	}
 	if pages == moved {

@@ -192,6 +192,7 @@ func (t *task) one(s *statement, args *binder, last, rows bool) error {
 		return err
 	}
 	c := t.conn
+	c.pace(s)
 	if s.vacuum {
 		c.trusted = true // SQLite's own statements, which copy every table
 		defer func() { c.trusted = false }()

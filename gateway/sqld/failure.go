@@ -17,7 +17,8 @@ func failure(code, message string) *sqlchan.Failure {
 
 // tooMuch are parts of the messages by which SQLite tells that one of its limits was passed.
 var tooMuch = []string{
-	"too many", "too large", "too big", "too long", "too complex", "parser stack overflow", "tables in a join", "too deep", "statement too long",
+	"too many", "too large", "too big", "too long", "too complex", "parser stack overflow", "tables in a join", "too deep", "Recursion limit",
+	"variable number must be between",
 }
 
 // classify names an error of SQLite's. Its message is SQLite's own, except where
@@ -36,7 +37,7 @@ func (t *task) classify(err error) *sqlchan.Failure {
 		f.Code, f.Message = sqlchan.CodeDenied, t.conn.seen.denied
 		return f
 	}
-	if stop := t.stopped(); stop != nil && (e.Primary() == sqlite.Interrupt || e.Primary() == sqlite.Busy) {
+	if stop := t.stopped(); stop != nil && (e.Primary() == sqlite.Interrupt || e.Primary() == sqlite.Busy || e.Primary() == sqlite.NoMem) {
 		stop.SQLite = e.Code
 		return stop
 	}

@@ -40,6 +40,8 @@ var modules = set("fts5 fts5vocab rtree rtree_i32")
 // forbiddenTables are SQLite's own virtual tables that reach beneath SQL.
 var forbiddenTables = set("sqlite_dbpage dbstat")
 
+const denyTemp = "TEMP tables, views, indexes and triggers are not allowed: use an ordinary one, or WITH"
+
 // What may be done with a PRAGMA.
 type pragmaRule int
 
@@ -82,8 +84,8 @@ type seen struct {
 	denied string // why it is refused; "" is allowed
 	alter  bool   // ALTER TABLE: the new name does not pass the authorizer
 	pragma bool   // takes effect while it is prepared, so it must not be kept
+	heavy  bool   // calls functions that search their argument once for each of many paths
 	flag   bool   // changes the session's state
-	files  bool   // asks for the database's file name
 }
 
 // authorize decides about one action of a statement of a facet's. The first
@@ -95,6 +97,12 @@ func (s *seen) authorize(action int, arg1, arg2, schema, source string) sqlite.V
 		}
 		return sqlite.Deny
 	}
+	if schema == "temp" && s.alter && action == lib.SQLITE_UPDATE && arg1 == "sqlite_temp_master" {
+		return sqlite.Allow // ALTER TABLE looks for TEMP objects that name the table
+	}
+	if schema == "temp" && action != lib.SQLITE_READ && action != lib.SQLITE_PRAGMA {
+		return deny(denyTemp)
+	}
 	switch action {
 	case lib.SQLITE_SELECT, lib.SQLITE_TRANSACTION, lib.SQLITE_SAVEPOINT, lib.SQLITE_RECURSIVE:
 		return sqlite.Allow
@@ -102,6 +110,7 @@ func (s *seen) authorize(action int, arg1, arg2, schema, source string) sqlite.V
 		if !functions[strings.ToLower(arg2)] {
 			return deny("the function %s() is not allowed here", arg2)
 		}
+		s.heavy = s.heavy || arg2[0] == '-' || strings.HasPrefix(arg2, "json") // -> and ->> too
 		return sqlite.Allow
 	case lib.SQLITE_PRAGMA:
 		return s.pragmaVerdict(strings.ToLower(arg1), arg2, deny)
@@ -111,7 +120,7 @@ func (s *seen) authorize(action int, arg1, arg2, schema, source string) sqlite.V
 		return deny("DETACH is not allowed: a facet has one database")
 	case lib.SQLITE_CREATE_TEMP_TABLE, lib.SQLITE_CREATE_TEMP_INDEX, lib.SQLITE_CREATE_TEMP_TRIGGER, lib.SQLITE_CREATE_TEMP_VIEW,
 		lib.SQLITE_DROP_TEMP_TABLE, lib.SQLITE_DROP_TEMP_INDEX, lib.SQLITE_DROP_TEMP_TRIGGER, lib.SQLITE_DROP_TEMP_VIEW:
-		return deny("TEMP tables, views, indexes and triggers are not allowed: use an ordinary one, or WITH")
+		return deny(denyTemp)
 	case lib.SQLITE_CREATE_VTABLE:
 		if !modules[strings.ToLower(arg2)] {
 			return deny("virtual tables of the module %s are not allowed: fts5, fts5vocab and rtree are", arg2)
@@ -157,8 +166,6 @@ func (s *seen) pragmaVerdict(name, value string, deny func(string, ...any) sqlit
 	switch {
 	case rule == 0:
 		return deny("PRAGMA %s is not allowed here", name)
-	case name == "database_list":
-		s.files = true
 	case value == "" || rule == pragmaRead || rule == pragmaRun || rule == pragmaGetSet:
 	case rule == pragmaFlag:
 		s.flag = true
@@ -171,11 +178,28 @@ func (s *seen) pragmaVerdict(name, value string, deny func(string, ...any) sqlit
 }
 
 // checkText refuses what only the statement's text shows: the new name in an
-// ALTER TABLE … RENAME TO.
+// ALTER TABLE … RENAME TO, and a VACUUM into a file.
 func (s *seen) checkText(sql []byte) {
+	if s.denied == "" && firstWord(sql) == "vacuum" && !plainVacuum(sql) {
+		s.denied = "VACUUM INTO is not allowed: a facet has no files"
+	}
 	if s.alter && s.denied == "" && strings.Contains(strings.ToLower(string(sql)), reserved) {
 		s.denied = "names that begin with " + reserved + " are reserved for the gateway"
 	}
+}
+
+// plainVacuum tells whether a VACUUM names nothing but the schema.
+func plainVacuum(sql []byte) bool {
+	rest := skipSpace(skipSpace(sql)[len("vacuum"):])
+	word := bytes.TrimSpace(rest)
+	for len(word) > 0 && word[len(word)-1] == ';' {
+		word = bytes.TrimSpace(word[:len(word)-1])
+	}
+	switch strings.ToLower(string(word)) {
+	case "", "main", `"main"`, "'main'", "[main]", "`main`":
+		return true
+	}
+	return false
 }
 
 // firstWord is the first keyword of a statement in lower case, behind comments and semicolons.

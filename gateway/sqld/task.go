@@ -150,6 +150,14 @@ func (t *task) progress() bool {
 	return false
 }
 
+// expired tells whether the task should have ended; it only looks.
+func (t *task) expired() bool {
+	if t.stop.Load() == running && now() > t.deadline {
+		t.stop.CompareAndSwap(running, stopTimeout)
+	}
+	return t.stop.Load() != running
+}
+
 // handOff leaves reading the channel to another goroutine, before this one waits or works on.
 func (t *task) handOff() {
 	if t.inline {

@@ -12,9 +12,12 @@ import (
 // Hooks are called by a connection while it prepares or steps a statement, on
 // the goroutine that does so. A nil one is not called. None may use the connection.
 type Hooks struct {
-	// Progress is called every ProgressOps virtual machine operations and from
+	// Progress is called every so many virtual machine operations and from
 	// within the replaced functions; true stops the statement.
 	Progress func() bool
+	// Expired tells whether the statement should have ended. It is asked before
+	// large allocations, which then fail, and must return at once.
+	Expired func() bool
 	// Authorize decides about one action of a statement while it is prepared.
 	// Arguments are SQLite's: two of the action's own, the schema, the view or trigger.
 	Authorize func(action int, arg1, arg2, schema, source string) Verdict
@@ -35,9 +38,13 @@ const (
 	Ignore Verdict = lib.SQLITE_IGNORE // reads NULL instead of the column
 )
 
-// ProgressOps is how many virtual machine operations pass between two calls of
-// Hooks.Progress: some 20 µs of an ordinary statement.
-const ProgressOps = 1000
+// How many virtual machine operations pass between two calls of Hooks.Progress.
+// Most operations take nanoseconds; with some functions one can take half a
+// second on the largest values, without allocating anything that would show it.
+const (
+	OrdinaryOps = 100
+	HeavyOps    = 2
+)
 
 // Conn is a connection. It is used by one goroutine at a time.
 type Conn struct {
@@ -108,7 +115,8 @@ func Open(path string, account *Account, hooks Hooks) (*Conn, error) {
 
 // prepareConnection installs the hooks and the replaced functions.
 func (c *Conn) prepareConnection() error {
-	lib.Xsqlite3_progress_handler(c.tls, c.db, ProgressOps, callback(onProgress), 0)
+	c.hideFile()
+	lib.Xsqlite3_progress_handler(c.tls, c.db, OrdinaryOps, callback(onProgress), 0)
 	if rc := lib.Xsqlite3_set_authorizer(c.tls, c.db, callback(onAuthorize), 0); rc != lib.SQLITE_OK {
 		return c.fail(rc)
 	}
@@ -222,16 +230,17 @@ func (c *Conn) Checkpoint() (pages, moved int, err error) {
 // ReleaseMemory frees what the connection can do without.
 func (c *Conn) ReleaseMemory() { lib.Xsqlite3_db_release_memory(c.tls, c.db) }
 
-// HideFile makes SQLite answer "" when it is asked for the database's file name
-// while it compiles a statement. The name stays what it is: the file is opened already.
-func (c *Conn) HideFile(hide bool) {
+// noName is the empty file name, with the zeros before it that SQLite looks for
+// in a name of its own. It lives as long as the process.
+var noName [8]byte
+
+// hideFile makes SQLite know no name of the file any more, so that no statement
+// can ask for it. It is open already; the log's name and what the VFS keeps are
+// separate.
+func (c *Conn) hideFile() {
 	db := (*lib.Tsqlite3)(ptr(c.db))
 	tree := (*lib.TBtree)(ptr((*lib.TDb)(ptr(db.FaDb)).FpBt))
-	pager := (*lib.TPager)(ptr((*lib.TBtShared)(ptr(tree.FpBt)).FpPager))
-	pager.FmemVfs = 0
-	if hide {
-		pager.FmemVfs = 1
-	}
+	(*lib.TPager)(ptr((*lib.TBtShared)(ptr(tree.FpBt)).FpPager)).FzFilename = address(noName[4:])
 }
 
 // Pages is the size of the database as the connection last saw it.
@@ -263,6 +272,11 @@ func (c *Conn) Backup(src *Conn, stop func() bool) error {
 		return &Error{Code: Interrupt, Offset: -1, Message: "interrupted"}
 	}
 	return nil
+}
+
+// ProgressEvery sets how many operations pass between two calls of Hooks.Progress.
+func (c *Conn) ProgressEvery(ops int) {
+	(*lib.Tsqlite3)(ptr(c.db)).FnProgressOps = uint32(ops)
 }
 
 func onProgress(tls *libc.TLS, _ uintptr) int32 {
@@ -316,4 +330,3 @@ func (c *Conn) functionDef(name string, args int) *lib.TFuncDef {
 	}
 	return nil
 }
-

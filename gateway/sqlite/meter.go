@@ -124,9 +124,17 @@ func meterMethods() lib.Tsqlite3_mem_methods {
 	}
 }
 
-func accountOf(tls *libc.TLS) *Account {
+// bigAlloc is the size from which an allocation is refused to a statement that
+// should have ended: functions that take long on long values make such results.
+const bigAlloc = 64 << 10
+
+// accountOf is who is charged for n bytes; nil if the statement that asks has expired.
+func accountOf(tls *libc.TLS, n int32) *Account {
 	if uint32(tls.ID) < maxTLS {
 		if c := owners[tls.ID].Load(); c != nil {
+			if n > bigAlloc && c.hooks.Expired != nil && c.hooks.Expired() {
+				return nil
+			}
 			return c.account
 		}
 	}
@@ -137,8 +145,8 @@ func meterMalloc(tls *libc.TLS, n int32) uintptr {
 	if n <= 0 || n > maxAlloc {
 		return 0
 	}
-	a := accountOf(tls)
-	if !a.charge(int64(n) + headerSize) {
+	a := accountOf(tls, n)
+	if a == nil || !a.charge(int64(n)+headerSize) {
 		return 0
 	}
 	p := libc.Xmalloc(tls, libc.Tsize_t(n)+headerSize)

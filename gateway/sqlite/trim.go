@@ -240,7 +240,7 @@ func hexDigit(b byte) (byte, bool) {
 	case b >= '0' && b <= '9':
 		return b - '0', true
 	case b|0x20 >= 'a' && b|0x20 <= 'f':
-		return b|0x20 - 'a' + 10, true
+		return b | 0x20 - 'a' + 10, true
 	}
 	return 0, false
 }

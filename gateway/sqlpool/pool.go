@@ -223,7 +223,7 @@ func (p *Pool) Close() error {
 	p.wg.Wait()
 	var errs []error
 	for _, w := range p.workers {
-		errs = append(errs, w.shared.Close(), w.memory.Close())
+		errs = append(errs, w.memory.Close()) // the mapping stays: channels that are not closed yet read it
 	}
 	return errors.Join(errs...)
 }

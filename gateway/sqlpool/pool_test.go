@@ -137,8 +137,7 @@ func (c *client) start(typ sqlchan.Type, session uint16, payload []byte) (uint32
 	c.request++
 	h := sqlchan.Header{Type: typ, Session: session, Request: c.request, Epoch: c.epoch}
 	err := sqlchan.Split(h, payload, nil, func(p []byte) error {
-		_, err := unix.Write(c.fd, p)
-		return err
+		return restart(func() (err error) { _, err = unix.Write(c.fd, p); return err })
 	})
 	return c.request, err
 }
@@ -158,7 +157,8 @@ type answer struct {
 func (c *client) wait(session uint16, request uint32) (a answer, err error) {
 	var more []byte
 	for {
-		n, err := unix.Read(c.fd, c.buf)
+		var n int
+		err := restart(func() (err error) { n, err = unix.Read(c.fd, c.buf); return err })
 		if err != nil {
 			return a, err
 		}
@@ -272,5 +272,14 @@ func TestAttach(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "object/1.db-wal")); err != nil {
 		t.Errorf("no log: %v", err)
+	}
+}
+
+// restart repeats a call that a signal of the Go runtime's interrupted.
+func restart(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
 	}
 }

@@ -16,15 +16,17 @@ import (
 // The test's own binary is the program fgw, as far as the SDK needs one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sqld" {
-		if err := sqld.ServeOne(context.Background(), os.NewFile(3, "channel"), ""); err != nil {
+		file := os.Args[len(os.Args)-1]
+		if file == "--memory" {
+			file = ""
+		}
+		if err := sqld.ServeOne(context.Background(), os.NewFile(3, "channel"), file); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
-	if os.Args[0] != "" {
-		os.Setenv("FGW", os.Args[0])
-	}
+	os.Setenv("FGW", os.Args[0])
 	os.Exit(m.Run())
 }
 

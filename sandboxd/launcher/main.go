@@ -173,23 +173,33 @@ func (l *launcher) answer(e Event, pid, pidfd int) error {
 // but facets, so waiting for any is right here.
 func (l *launcher) reap() {
 	for {
+		// Looking without reaping: a child's number must stay valid until it was answered.
+		err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.ECHILD) {
+			<-l.born
+			continue
+		}
+		if err == nil {
+			l.collect()
+		}
+	}
+}
+
+// collect reaps what has ended and tells of it, after what start still had to say.
+func (l *launcher) collect() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
 		var (
 			status syscall.WaitStatus
 			usage  syscall.Rusage
 		)
-		pid, err := syscall.Wait4(-1, &status, 0, &usage)
-		if errors.Is(err, syscall.ECHILD) {
-			<-l.born
-			continue
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, &usage)
+		if err != nil || pid == 0 {
+			return
 		}
-		if err != nil {
-			continue
-		}
-		l.mu.Lock()
-		id, known := l.children[pid]
-		delete(l.children, pid)
-		l.mu.Unlock()
-		if known {
+		if id, known := l.children[pid]; known {
+			delete(l.children, pid)
 			cpu := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 			l.answer(Event{ID: id, Exited: true, Status: status, CPU: cpu}, 0, -1)
 		}

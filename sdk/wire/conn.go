@@ -57,8 +57,12 @@ type Conn struct {
 	pingEnd time.Time
 	breach  atomic.Pointer[error]
 
-	held []byte // a data frame's header that waits for its body
+	out     []byte // a data frame's header, then its body
+	waiting bool   // for the body
 }
+
+// maxJoined is the longest body that is copied behind its header. Past it, a second write costs less.
+const maxJoined = 16 << 10
 
 // Bounds limits a hostile peer.
 type Bounds struct {
@@ -176,17 +180,23 @@ func (b *Bounds) received(id uint32, flags uint16) error {
 
 // Write joins yamux's two writes for a data frame into one.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.held == nil && len(p) == yamuxHeader && p[1] == typeData && binary.BigEndian.Uint32(p[8:]) > 0 {
-		c.held = append(make([]byte, 0, 4096), p...)
+	if !c.waiting {
+		if len(p) != yamuxHeader || p[1] != typeData || binary.BigEndian.Uint32(p[8:]) == 0 {
+			return c.Conn.Write(p)
+		}
+		c.out, c.waiting = append(c.out[:0], p...), true
 		return len(p), nil
 	}
-	if len(c.held) > 0 {
-		frame := append(c.held, p...)
-		c.held = nil
-		n, err := c.Conn.Write(frame)
-		return max(0, n-yamuxHeader), err
+	c.waiting = false
+	if len(p) > maxJoined {
+		if _, err := c.Conn.Write(c.out); err != nil {
+			return 0, err
+		}
+		return c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	c.out = append(c.out, p...)
+	n, err := c.Conn.Write(c.out)
+	return max(0, n-yamuxHeader), err
 }
 
 // Config is yamux's configuration at both ends. backlog is how many streams of the

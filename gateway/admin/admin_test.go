@@ -1,0 +1,582 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/registry"
+)
+
+// runtime is a Runtime that runs nothing: it remembers what it was told.
+type runtime struct {
+	reg *registry.Registry
+	sql func(ctx context.Context) (Session, error)
+
+	mu   sync.Mutex
+	told []string
+}
+
+func (r *runtime) tell(format string, args ...any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, fmt.Sprintf(format, args...))
+	return nil
+}
+
+func (r *runtime) last() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.told) == 0 {
+		return ""
+	}
+	return r.told[len(r.told)-1]
+}
+
+func (r *runtime) known(a address.Address) error {
+	if a.Object == "nobody" {
+		return fmt.Errorf("facet %w", registry.ErrNotFound)
+	}
+	return nil
+}
+
+func (r *runtime) info(a address.Address) FacetInfo {
+	pid := 42
+	return FacetInfo{Address: a.String(), Namespace: a.Namespace, Object: a.Object, Facet: a.Facet(), State: StateRunning, PID: &pid}
+}
+
+func (r *runtime) Facets(_ context.Context, prefix address.Address) ([]FacetInfo, error) {
+	if prefix.Object == "" {
+		return nil, nil
+	}
+	return []FacetInfo{r.info(prefix.Child("a/b"))}, nil
+}
+
+func (r *runtime) Inspect(_ context.Context, a address.Address) (*FacetDetail, error) {
+	return &FacetDetail{FacetInfo: r.info(a), Limits: registry.DefaultLimits(), Confinement: []byte(`{"uid":7}`)}, r.known(a)
+}
+
+func (r *runtime) Usage(_ context.Context, a address.Address) (*Usage, error) {
+	return &Usage{Requests: 3}, r.known(a)
+}
+
+func (r *runtime) Abort(_ context.Context, a address.Address, reason string) error {
+	return errors.Join(r.known(a), r.tell("abort %s: %s", a, reason))
+}
+
+func (r *runtime) Delete(_ context.Context, a address.Address) error { return r.tell("delete %s", a) }
+
+func (r *runtime) Clone(_ context.Context, src, dst address.Address) error {
+	return r.tell("clone %s %s", src, dst)
+}
+
+func (r *runtime) SQL(ctx context.Context, a address.Address) (Session, error) {
+	if err := r.known(a); err != nil {
+		return nil, err
+	}
+	return r.sql(ctx)
+}
+
+func (r *runtime) Deployed(_ context.Context, ns, app string) error {
+	return r.tell("deployed %s/%s", ns, app)
+}
+
+func (r *runtime) RemoveObject(ctx context.Context, ns, object string) error {
+	return r.reg.RemoveObject(ctx, ns, object)
+}
+
+func (r *runtime) RemoveNamespace(ctx context.Context, ns string, force bool) error {
+	return r.reg.RemoveNamespace(ctx, ns, force)
+}
+
+func (r *runtime) Collectors() []prometheus.Collector {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "fgw_facet_starts_total", Help: "Starts."})
+	c.Add(5)
+	return []prometheus.Collector{c}
+}
+
+// gateway is a data directory with its admin socket served.
+type gateway struct {
+	dir     string
+	reg     *registry.Registry
+	logs    *logs.Store
+	bundles *bundle.Store
+	runtime *runtime
+}
+
+func serve(t testing.TB, dir string) *gateway {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := &gateway{dir: dir}
+	var err error
+	g.reg, err = registry.Open(context.Background(), dir)
+	must(err)
+	t.Cleanup(func() { g.reg.Close() })
+	g.logs, err = logs.Open(logs.Config{Dir: filepath.Join(dir, "logs")})
+	must(err)
+	t.Cleanup(func() { g.logs.Close() })
+	g.bundles, err = bundle.NewStore(dir)
+	must(err)
+	g.runtime = &runtime{reg: g.reg}
+	h := NewServer(Config{
+		Registry: g.reg, Bundles: g.bundles, Logs: g.logs, Runtime: g.runtime, Invoke: http.HandlerFunc(echo),
+		URL:     func(ns, app string) string { return "http://gateway/" + ns + "/OBJECT/" + app + "/" },
+		Version: "v1", Listen: []string{"127.0.0.1:8080"}, MaxBundle: 64 << 20,
+	})
+	l := listen(t, dir)
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, l, h, nil, slog.New(slog.NewTextHandler(t.Output(), nil))) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// listen binds the socket by way of its directory, as long paths need it.
+func listen(t testing.TB, dir string) *net.UnixListener {
+	t.Helper()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), SocketName), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false) // its name goes by way of a descriptor that is closed by then
+	return l
+}
+
+// echo is a facet that tells what it was asked.
+func echo(w http.ResponseWriter, r *http.Request) {
+	a, ok := InvokeAddress(r.Context())
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("X-Path", r.URL.EscapedPath())
+	w.WriteHeader(http.StatusTeapot)
+	fmt.Fprintf(w, "%v %s %s %s %s %s %q", ok, a, r.Method, r.RequestURI, r.Host, r.Header.Get("X-Test")+r.Header.Get(addressHeader), body)
+}
+
+func dial(t testing.TB, dir string) *Client {
+	t.Helper()
+	c, err := Dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// wants fails unless err is an *Error with that status and code.
+func wants(t *testing.T, what string, err error, status int, code string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Status != status || e.Code != code || e.Message == "" {
+		t.Errorf("%s: %#v (%v), want %d %s", what, err, err, status, code)
+	}
+}
+
+func TestNamespaceCalls(t *testing.T) {
+	c := dial(t, serve(t, t.TempDir()).dir)
+	ctx := t.Context()
+	if list, err := c.NamespacesLs(ctx); err != nil || list == nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	ns, err := c.NamespacesCreate(ctx, "notes")
+	if err != nil || ns.Name != "notes" || ns.Limits != registry.DefaultLimits() || ns.CreatedAt.IsZero() {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	_, err = c.NamespacesCreate(ctx, "notes")
+	wants(t, "created twice", err, 409, "exists")
+	_, err = c.NamespacesCreate(ctx, "../x")
+	wants(t, "a bad name", err, 400, "bad_name")
+	_, err = c.NamespacesShow(ctx, "other")
+	wants(t, "an unknown one", err, 404, "namespace_not_found")
+	_, err = c.NamespacesSet(ctx, "notes", map[string]string{"memory": "1B"})
+	wants(t, "a bad value", err, 400, "bad_value")
+	if !strings.Contains(err.Error(), "16MiB to 64GiB") {
+		t.Errorf("the range is not told: %v", err)
+	}
+	if ns, err = c.NamespacesSet(ctx, "notes", map[string]string{"memory": "64MiB", "create": "admin"}); err != nil || ns.Limits.Memory != 64<<20 || ns.Create != "admin" {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	if _, err := c.ObjectsCreate(ctx, "notes/alice"); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "one with objects is removed", c.NamespacesRm(ctx, "notes", false), 409, "not_empty")
+	if ns, err := c.NamespacesShow(ctx, "notes"); err != nil || ns.Objects != 1 {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	if err := c.NamespacesRm(ctx, "notes", true); err != nil {
+		t.Error(err)
+	}
+	wants(t, "removed twice", c.NamespacesRm(ctx, "notes", true), 404, "namespace_not_found")
+}
+
+func program(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	src, out := filepath.Join(dir, "main.go"), filepath.Join(dir, "main")
+	if err := os.WriteFile(src, []byte("package main\n\nfunc main() {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-o", out, src)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestAppCalls(t *testing.T) {
+	g := serve(t, t.TempDir())
+	c := dial(t, g.dir)
+	ctx := t.Context()
+	exe := program(t)
+	deploy := func(ns, app string, b []byte) (*Deployment, error) {
+		return c.Deploy(ctx, ns, app, bytes.NewReader(b), int64(len(b)), nil)
+	}
+	_, err := deploy("notes", "book", exe)
+	wants(t, "no namespace", err, 404, "namespace_not_found")
+	if _, err := c.NamespacesCreate(ctx, "notes"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = deploy("notes", "Book", exe)
+	wants(t, "a bad name", err, 400, "bad_name")
+	_, err = deploy("notes", "book", []byte("#!/bin/sh\n"))
+	wants(t, "a script", err, 422, "bad_bundle")
+	_, err = c.Deploy(ctx, "notes", "book", bytes.NewReader(exe), 65<<20, nil)
+	wants(t, "a bundle that says it is too large", err, 413, "body_too_large")
+	_, err = c.Deploy(ctx, "notes", "book", io.LimitReader(zeros{}, 65<<20), -1, nil)
+	wants(t, "a bundle that is too large", err, 413, "body_too_large")
+	read := 0
+	d, err := c.Deploy(ctx, "notes", "book", bytes.NewReader(exe), int64(len(exe)), func(n int) { read += n })
+	if err != nil || d.Version != 1 || d.Bytes != int64(len(exe)) || len(d.Bundle) != 64 || d.URL != "http://gateway/notes/OBJECT/book/" || read != len(exe) {
+		t.Fatalf("%+v, %v, read %d", d, err, read)
+	}
+	if got := g.runtime.last(); got != "deployed notes/book" {
+		t.Errorf("the runtime was told %q", got)
+	}
+	if d, err := deploy("notes", "book", append(bytes.Clone(exe), 0)); err != nil || d.Version != 2 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if v, err := c.AppsVersions(ctx, "notes", "book"); err != nil || len(v) != 2 || v[0].Version != 2 || !v[0].Live || v[1].Bundle != d.Bundle {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := c.AppsRollback(ctx, "notes", "book", 0); err != nil || v.Version != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	_, err = c.AppsRollback(ctx, "notes", "book", 0)
+	wants(t, "before the first", err, 404, "app_not_found")
+	if v, err := c.AppsLs(ctx, ""); err != nil || len(v) != 1 || v[0].Version != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	_, err = c.AppsLs(ctx, "other")
+	wants(t, "apps of no namespace", err, 404, "namespace_not_found")
+	if err := c.AppsSet(ctx, "notes", "book", map[string]string{"env.A": "1", "secret.B": "2"}); err != nil {
+		t.Error(err)
+	}
+	if env, secrets := g.reg.AppEnv("notes", "book"); env["A"] != "1" || secrets["B"] != "2" {
+		t.Errorf("%q %q", env, secrets)
+	}
+	wants(t, "a bad key", c.AppsSet(ctx, "notes", "book", map[string]string{"A": "1"}), 400, "bad_value")
+	wants(t, "an unknown app", c.AppsSet(ctx, "notes", "none", map[string]string{"env.A": "1"}), 404, "app_not_found")
+	if err := c.AppsRm(ctx, "notes", "book"); err != nil {
+		t.Error(err)
+	}
+	wants(t, "removed twice", c.AppsRm(ctx, "notes", "book"), 404, "app_not_found")
+	_, err = c.AppsVersions(ctx, "notes", "book")
+	wants(t, "versions of a removed app", err, 404, "app_not_found")
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+func TestObjectCalls(t *testing.T) {
+	c := dial(t, serve(t, t.TempDir()).dir)
+	ctx := t.Context()
+	_, err := c.ObjectsLs(ctx, "notes", "", 0, "")
+	wants(t, "no namespace", err, 404, "namespace_not_found")
+	_, err = c.ObjectsCreate(ctx, "notes/alice")
+	wants(t, "no namespace", err, 404, "namespace_not_found")
+	if _, err := c.NamespacesCreate(ctx, "notes"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"..", "a/b", "\xff", "\xff\xff"} {
+		a := address.Address{Namespace: "notes", Object: name}.String()
+		o, err := c.ObjectsCreate(ctx, a)
+		if err != nil || o.Object != name || o.Address != a || len(o.ID) != 64 {
+			t.Errorf("%q: %+v, %v", name, o, err)
+		}
+	}
+	var names []string
+	for after := ""; ; {
+		page, err := c.ObjectsLs(ctx, "notes", "", 1, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		after = page[0].Object
+		names = append(names, after)
+	}
+	if got := fmt.Sprintf("%q", names); got != `[".." "a/b" "\xff" "\xff\xff"]` {
+		t.Errorf("listed page by page: %s", got)
+	}
+	_, err = c.ObjectsCreate(ctx, "notes/%2E%2E")
+	wants(t, "created twice", err, 409, "exists")
+	_, err = c.ObjectsCreate(ctx, "notes")
+	wants(t, "no object", err, 400, "bad_name")
+	if err := c.ObjectsRm(ctx, "notes/.."); err != nil {
+		t.Error(err)
+	}
+	wants(t, "removed twice", c.ObjectsRm(ctx, "notes/.."), 404, "object_not_found")
+}
+
+func TestFacetCalls(t *testing.T) {
+	g := serve(t, t.TempDir())
+	c := dial(t, g.dir)
+	ctx := t.Context()
+	if _, err := c.NamespacesCreate(ctx, "n"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := c.FacetsLs(ctx, ""); err != nil || list == nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	list, err := c.FacetsLs(ctx, "n/o")
+	if err != nil || len(list) != 1 || list[0].Address != "n/o/a%2Fb" || list[0].Facet != "a/b" || *list[0].PID != 42 || list[0].Since != nil {
+		t.Errorf("%+v, %v", list, err)
+	}
+	_, err = c.FacetsLs(ctx, "none")
+	wants(t, "facets of no namespace", err, 404, "namespace_not_found")
+	d, err := c.FacetsInspect(ctx, "n/o/f")
+	if err != nil || string(d.Confinement) != `{"uid":7}` || d.Limits.CPUMilli != 1000 || d.LastExit != nil || d.Facet != "f" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	_, err = c.FacetsInspect(ctx, "n/nobody/f")
+	wants(t, "an unknown facet", err, 404, "facet_not_found")
+	_, err = c.FacetsInspect(ctx, "n/o")
+	wants(t, "an object", err, 400, "bad_name")
+	if u, err := c.FacetsUsage(ctx, "n/o/"); err != nil || u.Requests != 3 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	for want, call := range map[string]func() error{
+		"abort n/o/f: en ough": func() error { return c.FacetsAbort(ctx, "n/o/f", "en ough") },
+		"delete n/o/..":        func() error { return c.FacetsDelete(ctx, "n/o/..") },
+		"clone n/o/a n/o/b":    func() error { return c.FacetsClone(ctx, "n/o/a", "n/o/b") },
+	} {
+		if err := call(); err != nil || g.runtime.last() != want {
+			t.Errorf("%s: the runtime was told %q, %v", want, g.runtime.last(), err)
+		}
+	}
+	wants(t, "an unknown facet", c.FacetsAbort(ctx, "n/nobody/f", ""), 404, "facet_not_found")
+}
+
+func TestInvoke(t *testing.T) {
+	c := dial(t, serve(t, t.TempDir()).dir)
+	for _, tc := range []struct{ path, want string }{
+		{"", "/"}, {"/", "/"}, {"a", "/a"}, {"/a/../b//c", "/a/../b//c"}, {"/a%2Fb?x=1%202&y", "/a%2Fb?x=1%202&y"}, {"//x/y", "//x/y"}, {"/a b", "/a%20b"},
+	} {
+		resp, err := c.Invoke(t.Context(), InvokeRequest{Address: "n/o/%2F", Method: "PUT", Path: tc.path, Header: http.Header{"X-Test": {"yes"}, "Host": {"app.test"}}, Body: strings.NewReader("body")})
+		if err != nil {
+			t.Errorf("%q: %v", tc.path, err)
+			continue
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if want := fmt.Sprintf(`true n/o/%%2F PUT %s app.test yes "body"`, tc.want); string(b) != want || resp.StatusCode != http.StatusTeapot {
+			t.Errorf("%q: %d %s, want %s", tc.path, resp.StatusCode, b, want)
+		}
+	}
+	resp, err := c.Invoke(t.Context(), InvokeRequest{Address: "n"})
+	if err != nil || resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("a namespace is invoked: %v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+func TestLogs(t *testing.T) {
+	g := serve(t, t.TempDir())
+	c := dial(t, g.dir)
+	w := g.logs.Writer(address.Address{Namespace: "n", Object: "o", Facets: []string{"f"}}, 3)
+	w.Append(logs.StreamOutput, "", "one")
+	w.Append(logs.StreamLog, "req", "two")
+	var got []string
+	var second LogLine
+	for l, err := range c.Logs(t.Context(), LogsOptions{Address: "n/o"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l.Line)
+		second = l
+	}
+	if strings.Join(got, " ") != "one two" || *second.RequestID != "req" || second.Version != 3 {
+		t.Errorf("%q, %+v", got, second)
+	}
+	next := map[string]string{"two": "three", "three": ""}
+	for l, err := range c.Logs(t.Context(), LogsOptions{Since: second.Time, Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, ok := next[l.Line]
+		if !ok {
+			t.Fatalf("line %q", l.Line)
+		}
+		if line == "" {
+			break
+		}
+		w.Append(logs.StreamOutput, "", line)
+	}
+	for _, err := range c.Logs(t.Context(), LogsOptions{Address: "a//b"}) {
+		wants(t, "a bad address", err, 400, "bad_name")
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	g := serve(t, t.TempDir())
+	c := dial(t, g.dir)
+	if _, err := c.NamespacesCreate(t.Context(), "notes"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ObjectsCreate(t.Context(), "notes/alice"); err != nil {
+		t.Fatal(err)
+	}
+	req, err := newRequest(t.Context(), http.MethodGet, pathMetrics, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	for _, want := range []string{`fgw_objects{namespace="notes"} 1`, `fgw_build_info{version="v1"} 1`, "fgw_facet_starts_total 5", "fgw_log_bytes 0", "go_goroutines"} {
+		if !bytes.Contains(b, []byte(want+"\n")) && !bytes.Contains(b, []byte(want+" ")) {
+			t.Errorf("no %s in\n%s", want, b)
+		}
+	}
+}
+
+func TestDial(t *testing.T) {
+	empty := t.TempDir()
+	for _, dir := range []string{empty, filepath.Join(empty, "none"), filepath.Join(empty, strings.Repeat("long/", 40))} {
+		if _, err := Dial(dir); !errors.Is(err, ErrNoGateway) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	listen(t, empty).Close() // its socket is left behind
+	if _, err := Dial(empty); !errors.Is(err, ErrNoGateway) {
+		t.Errorf("a socket that nobody serves: %v", err)
+	}
+	deep := filepath.Join(t.TempDir(), strings.Repeat("a-long-name/", 20))
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := dial(t, serve(t, deep).dir).Status(t.Context())
+	if err != nil || s.Version != "v1" || s.PID != os.Getpid() || len(s.Listen) != 1 {
+		t.Errorf("a path of %d bytes: %+v, %v", len(deep), s, err)
+	}
+}
+
+// statusAs asks for the status as another user; the program does it that is run
+// with that user's id.
+const statusAs = "FGW_TEST_STATUS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serveSQL) != "" {
+		os.Exit(worker())
+	}
+	if dir := os.Getenv(statusAs); dir != "" {
+		c, err := Dial(dir)
+		if err == nil {
+			_, err = c.Status(context.Background())
+		}
+		var e *Error
+		if errors.As(err, &e) {
+			fmt.Print(e.Status, " ", e.Code)
+		} else {
+			fmt.Print(err)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestStrangersAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: another user's process is started")
+	}
+	dir, err := os.MkdirTemp("", "fgw-admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	serve(t, dir)
+	// Everything is open to all: who may call is not a matter of modes.
+	exe := filepath.Join(dir, "test")
+	b, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.WriteFile(exe, b, 0o755), os.Chmod(exe, 0o755), os.Chmod(dir, 0o755), os.Chmod(filepath.Join(dir, SocketName), 0o777)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(uid uint32) string {
+		cmd := exec.Command(exe)
+		cmd.Env = []string{statusAs + "=" + dir}
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	if got := ask(0); got != "<nil>" {
+		t.Errorf("root is told %s", got)
+	}
+	if got := ask(12345); got != "403 access_denied" {
+		t.Errorf("a stranger is told %s", got)
+	}
+	if err := os.Chmod(filepath.Join(dir, SocketName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(12345); got != "403 access_denied" {
+		t.Errorf("where the socket's mode forbids it, a stranger is told %s", got)
+	}
+}

@@ -1,0 +1,366 @@
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/e2e/rig"
+)
+
+// hostiles is a gateway with the hostile app in the namespace bad and a well-behaved neighbour.
+func hostiles(t *testing.T) *rig.Gateway {
+	t.Helper()
+	g := rig.Start(t)
+	g.Deploy(rig.App(t, "hostile", ""), "bad", "hostile")
+	g.Deploy(rig.App(t, "probe", ""), "good", "probe")
+	g.Must("namespaces", "set", "bad", "request_timeout=2s", "memory=64MiB", "idle_timeout=60s")
+	return g
+}
+
+// ending is what becomes of one way to misbehave.
+type ending struct {
+	mode string
+	// What the first caller gets: 200, or the status with code and part of the message.
+	status     int
+	code, says string
+	// How the instance ends, "" for one that lives on, and part of the detail.
+	reason, detail string
+}
+
+const (
+	crashed = "facet_crashed"
+	breach  = "facet_protocol"
+	timeout = "facet_timeout"
+)
+
+var endings = []ending{
+	{"garbage", 502, breach, "does not speak the facet wire", "protocol", "sdk.Serve"},
+	{"half", 502, breach, "does not speak the facet wire", "protocol", ""},
+	{"no-version", 502, breach, "not so fast", "protocol", "no common version"},
+	{"version-9", 502, breach, "does not speak", "protocol", ""},
+	{"long-no", 502, breach, "does not speak", "protocol", ""},
+	{"exit", 502, crashed, "exit status 3", "crash", "before it spoke the facet wire"},
+	{"close", 502, crashed, "before it spoke the facet wire", "crash", ""},
+	{"print-exit", 502, crashed, "exit status 1: license expired", "crash", "license expired"},
+	{"exit-inside", 502, crashed, "exit status 4", "crash", "exit status 4"},
+
+	{"garbage-mux", 502, breach, "frame of version 255", "protocol", "frame of version 255"},
+	{"odd-stream", 200, "", "", "protocol", "opened stream 7"},
+	{"syn-flood", 200, "", "", "protocol", "more than 32 streams"},
+	{"ping-flood", 200, "", "", "protocol", "more than 64 pings"},
+	{"big-frame", 200, "", "", "protocol", "data frame of 16777216 bytes"},
+	{"close-later", 200, "", "", "protocol", "closed its wire"},
+
+	{"first-junk", 502, breach, "type 77 before READY", "protocol", "type 77"},
+	{"control-junk", 200, "", "", "protocol", "type 77"},
+	{"control-huge", 200, "", "", "protocol", "over its limit"},
+	{"control-close", 200, "", "", "protocol", "closed its control stream"},
+	{"failed-lie", 502, breach, "unreadable control frame", "protocol", ""},
+
+	{"two-logs", 200, "", "", "protocol", "second log stream"},
+	{"call", 200, "", "", "protocol", "0x82"},
+	{"bad-kind", 200, "", "", "protocol", "0x41"},
+	{"log-junk", 200, "", "", "protocol", "unreadable log record"},
+	{"log-huge", 200, "", "", "protocol", "over its limit"},
+	{"log-flood", 200, "", "", "protocol", ""},
+
+	{"endless-head", 502, breach, "head of more than 65536 bytes", "protocol", ""},
+	{"endless-line", 502, breach, "head of more than 65536 bytes", "protocol", ""},
+	{"informal", 502, breach, "more than 8 informational answers", "protocol", ""},
+	{"no-http", 502, breach, "HTTP", "protocol", ""},
+	{"status-099", 502, breach, "status 99", "protocol", ""},
+	{"wrong-switch", 502, breach, "chess", "protocol", ""},
+	{"unasked", 200, "", "", "protocol", ""},
+	{"reset", 502, crashed, "broke off without an answer", "", ""},
+	{"mute", 504, timeout, "no answer within 2s", "", ""},
+
+	{"sql-garbage", 200, "", "", "protocol", "malformed SQL channel message"},
+	{"sql-long", 200, "", "", "protocol", "malformed SQL channel message"},
+	{"sql-close", 200, "", "", "", ""},
+	{"sql-flood", 200, "", "", "", ""},
+
+	{"forks", 200, "", "made 0", "", ""},
+	{"signal", 200, "", "hit 0", "", ""},
+	{"print", 200, "", "said it", "", ""},
+	{"memory", 502, crashed, "ran out of memory: its limit is 64MiB", "memory", ""},
+	{"threads", 502, crashed, "failed to create new OS thread", "crash", ""},
+	{"stack", 502, crashed, "memory", "memory", ""},
+	{"fault", 502, crashed, "nil pointer dereference", "crash", ""},
+	{"trip", 502, crashed, "system call", "seccomp", ""},
+	{"spin", 504, timeout, "no answer within 2s", "", ""},
+}
+
+// slack is how much longer than its own bound an answer may take on a machine that is busy with other tests.
+const slack = 5 * time.Second
+
+func TestHostilePeers(t *testing.T) {
+	g := hostiles(t)
+	near := watch(g, "/good/near/probe/hello", "hello\n")
+	silent := make(chan error, 1)
+	go func() { silent <- silence(g) }()
+	for _, e := range endings {
+		t.Run(e.mode, func(t *testing.T) {
+			g.T = t
+			address := "bad/" + e.mode + "/hostile"
+			for range 2 { // what the first instance did must not spoil the second
+				a, err := g.Try("GET", "/"+address+"/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.check(t, a)
+				if e.reason == "" {
+					break
+				}
+				var d rig.Detail
+				rig.Eventually(t, slack, "the instance ends", func() bool {
+					d = g.Inspect(address)
+					return d.State != "running" && d.LastExit != nil
+				})
+				if d.LastExit.Reason != e.reason || !strings.Contains(d.LastExit.Detail, e.detail) {
+					t.Errorf("last_exit says %+v, wanted %s %q", *d.LastExit, e.reason, e.detail)
+				}
+			}
+			if e.reason == "" {
+				if d := g.Inspect(address); d.State != "running" {
+					t.Errorf("the facet is %s: %+v", d.State, d.LastExit)
+				}
+				g.Must("facets", "abort", address)
+			}
+		})
+	}
+	g.T = t
+	if err := <-silent; err != nil {
+		t.Error(err)
+	}
+	near.check(t, 2*time.Second)
+	checkBounds(t, g)
+}
+
+func (e *ending) check(t *testing.T, a *rig.Answer) {
+	t.Helper()
+	p := a.Problem()
+	text := p.Message
+	if e.status == 200 {
+		text = string(a.Body)
+	}
+	if a.Status != e.status || p.Code != e.code || !strings.Contains(text, e.says) {
+		t.Errorf("answered %d %.300s, wanted %d %s %q", a.Status, a.Body, e.status, e.code, e.says)
+	}
+	if limit := 2*time.Second + slack; a.Took > limit {
+		t.Errorf("the answer took %s, more than %s", a.Took, limit)
+	}
+}
+
+// silence asks a peer that says nothing at all: the gateway gives it ten seconds.
+func silence(g *rig.Gateway) error {
+	a, err := g.Try("GET", "/bad/silent/hostile/", nil)
+	if err != nil {
+		return err
+	}
+	if p := a.Problem(); a.Status != 502 || p.Code != breach || !strings.Contains(p.Message, "said nothing") || a.Took > 15*time.Second {
+		return fmt.Errorf("a silent peer: %d %s in %s", a.Status, a.Body, a.Took)
+	}
+	return nil
+}
+
+// maxGateway is the most memory that the gateway process may have held after all that:
+// ten times what it takes with a few idle facets.
+const maxGateway = 256 << 20
+
+func checkBounds(t *testing.T, g *rig.Gateway) {
+	t.Helper()
+	if peak := g.PeakRSS(); peak > maxGateway {
+		t.Errorf("the gateway held %d MB", peak>>20)
+	}
+	var logs int64
+	filepath.WalkDir(filepath.Join(g.Data, "logs"), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			logs += info.Size()
+		}
+		return nil
+	})
+	if logs > 64<<20 {
+		t.Errorf("the logs take %d MB", logs>>20)
+	}
+	t.Logf("the gateway's peak: %d MB; logs: %d KB", g.PeakRSS()>>20, logs>>10)
+}
+
+// What is in a peer's mouth when its answer is complete is no answer to the next request.
+func TestAnswersAreNotMixedUp(t *testing.T) {
+	g := hostiles(t)
+	for range 5 {
+		if got := g.Text("GET", "/bad/split-answer/hostile/", ""); got != "ok" {
+			t.Fatalf("the answer is %q", got)
+		}
+	}
+	if a, err := g.Try("GET", "/bad/cut/hostile/", nil); err == nil {
+		t.Errorf("an answer that broke off looks whole: %d %q", a.Status, a.Body)
+	}
+	if a, err := g.Try("GET", "/bad/exit-answering/hostile/", nil); err == nil {
+		t.Errorf("an answer that broke off looks whole: %d %q", a.Status, a.Body)
+	}
+}
+
+// A peer that says that it takes no more streams is of no use, and must not stay.
+func TestPeerThatGoesAwayIsReplaced(t *testing.T) {
+	g := hostiles(t)
+	for i := range 6 {
+		a := g.Do("GET", "/bad/go-away/hostile/", nil)
+		if a.Status == 200 || a.Problem().Code == breach {
+			continue
+		}
+		t.Errorf("request %d: %d %s", i, a.Status, a.Body)
+	}
+	if d := g.Inspect("bad/go-away/hostile"); d.Usage.Starts < 2 || d.LastExit == nil || d.LastExit.Reason != "protocol" {
+		t.Errorf("%d starts, %+v", d.Usage.Starts, d.LastExit)
+	}
+}
+
+// However much is sent to peers that do not take it, their callers are told in time.
+func TestPeersThatTakeNothing(t *testing.T) {
+	g := hostiles(t)
+	near := watch(g, "/good/near/probe/hello", "hello\n")
+	limit := 2*time.Second + slack
+	for _, mode := range []string{"never-reads", "never-credits", "mute"} {
+		t.Run(mode, func(t *testing.T) {
+			g.T = t
+			path := "/bad/" + mode + "/hostile/"
+			for _, size := range []int64{50 << 20, 60 << 10} {
+				for range 8 {
+					a, err := g.Try("POST", path, rig.Zeros(size), "Expect", "") // of unknown length
+					if err != nil {
+						t.Fatal(err)
+					}
+					if a.Took > limit {
+						t.Errorf("%d bytes: answered after %s", size, a.Took)
+					}
+					if a.Status == 504 && a.Problem().Code == timeout {
+						break
+					}
+					if a.Status != 200 || mode != "never-credits" {
+						t.Fatalf("%d bytes: %d %s", size, a.Status, a.Body)
+					}
+				}
+			}
+			for range 8 { // small ones, which need no goroutine of their own
+				a, err := g.Try("POST", path, bytes.NewReader(make([]byte, 60<<10)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a.Took > limit {
+					t.Fatalf("answered after %s: %d %s", a.Took, a.Status, a.Body)
+				}
+			}
+		})
+	}
+	g.T = t
+	near.check(t, 2*time.Second)
+	checkBounds(t, g)
+}
+
+// Everything at once, while a neighbour works.
+func TestNeighbourOfAStorm(t *testing.T) {
+	g := hostiles(t)
+	quiet := watch(g, "/good/near/probe/incr", "")
+	rig.Eventually(t, 30*time.Second, "the quiet neighbour is measured", func() bool { return quiet.count() >= 100 })
+	quiet.check(t, 2*time.Second)
+
+	stormy := watch(g, "/good/near/probe/incr", "")
+	var wg sync.WaitGroup
+	for _, mode := range []string{"spin", "print", "sql-flood", "log-flood", "forks", "memory", "threads", "stack", "syn-flood", "ping-flood", "informal", "mute"} {
+		wg.Go(func() {
+			for range 3 {
+				if a, err := g.Try("GET", "/bad/"+mode+"/hostile/", nil); err == nil && a.Took > 10*time.Second {
+					t.Errorf("%s: answered after %s: %d %s", mode, a.Took, a.Status, a.Body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	rig.Eventually(t, 30*time.Second, "the neighbour goes on", func() bool { return stormy.count() >= 100 })
+	stormy.check(t, 3*time.Second)
+	t.Logf("a durable increment of the neighbour's, median and 99th percentile: quiet %s %s, in the storm %s %s",
+		quiet.percentile(50), quiet.percentile(99), stormy.percentile(50), stormy.percentile(99))
+	for _, a := range []string{"spin", "sql-flood"} {
+		g.Must("facets", "abort", "bad/"+a+"/hostile")
+	}
+	checkBounds(t, g)
+}
+
+// neighbour asks a facet again and again, and remembers how that went.
+type neighbour struct {
+	stop chan struct{}
+	done chan struct{}
+
+	mu    sync.Mutex
+	took  []time.Duration
+	wrong []string
+}
+
+// watch asks until check is called. want is the body, "" for any.
+func watch(g *rig.Gateway, path, want string) *neighbour {
+	n := &neighbour{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			a, err := g.Try("GET", path, nil)
+			n.mu.Lock()
+			switch {
+			case err != nil:
+				n.wrong = append(n.wrong, err.Error())
+			case a.Status != 200 || want != "" && string(a.Body) != want:
+				n.wrong = append(n.wrong, fmt.Sprintf("%d %.200s", a.Status, a.Body))
+			default:
+				n.took = append(n.took, a.Took)
+			}
+			n.mu.Unlock()
+			select {
+			case <-tick.C:
+			case <-n.stop:
+				return
+			}
+		}
+	}()
+	return n
+}
+
+func (n *neighbour) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.took)
+}
+
+func (n *neighbour) percentile(p int) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.took) == 0 {
+		return 0
+	}
+	slices.Sort(n.took)
+	return n.took[(len(n.took)-1)*p/100]
+}
+
+// check ends the watch; nothing may have gone wrong, nor taken longer than worst.
+func (n *neighbour) check(t *testing.T, worst time.Duration) {
+	t.Helper()
+	close(n.stop)
+	<-n.done
+	if len(n.wrong) > 0 {
+		t.Errorf("the neighbour had %d bad answers of %d, such as %s", len(n.wrong), len(n.wrong)+len(n.took), n.wrong[0])
+	}
+	if max := n.percentile(100); max > worst || len(n.took) == 0 {
+		t.Errorf("the neighbour waited up to %s, in %d requests", max, len(n.took))
+	}
+}

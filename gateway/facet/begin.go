@@ -1,0 +1,236 @@
+package facet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// askTime is how long a start function may take to say how a child starts.
+const askTime = 60 * time.Second
+
+// codeTime is how long the bytes of a child's code may take, beyond askTime.
+const codeTime = 60 * time.Second
+
+// ask calls the start function of a child and makes a spec of its answer.
+func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
+	p := s.parent
+	st, err := p.mux.OpenStream()
+	if err != nil {
+		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
+	}
+	defer st.Close()
+	undo := context.AfterFunc(ctx, func() { st.SetDeadline(time.Now()) })
+	defer undo()
+	st.SetDeadline(time.Now().Add(askTime))
+	r := gated{st, p.gate}
+	if err := wire.WriteKind(st, wire.StreamEvent); err != nil {
+		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
+	}
+	if err := wire.WriteMessage(st, wire.Event{Event: wire.EventStart, Start: s.number}); err != nil {
+		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
+	}
+	a, err := wire.ReadStartAnswer(r)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && isTimeout(err):
+		return nil, problem.New(problem.FacetTimeout, "its supervisor's start function did not return within %s", askTime)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errStarterGone
+	case err != nil:
+		p.kill(problem.FacetProtocol, "an unreadable start answer: "+err.Error())
+		return nil, problem.New(problem.FacetProtocol, "its supervisor's start answer can't be read")
+	}
+	if a.Error != nil {
+		if a.Error.Code == codeStartGone {
+			return nil, errStarterGone
+		}
+		return nil, &problem.Error{Code: problem.FacetStart, Message: "its supervisor's start function failed: " + clip(a.Error.Message), Stack: a.Error.Stack}
+	}
+	st.SetDeadline(time.Now().Add(askTime + codeTime))
+	return p.spec.derive(ctx, n, a, r)
+}
+
+// codeStartGone is the error code with which a facet says that it has no such start function.
+const codeStartGone = "start_gone"
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// gated reads from a facet through its output gate.
+type gated struct {
+	r    io.Reader
+	gate func() error
+}
+
+func (g gated) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	if gateErr := g.gate(); gateErr != nil {
+		return 0, gateErr
+	}
+	return n, err
+}
+
+// maxGiven bounds props, env and secrets together.
+const maxGiven = 1 << 20
+
+// derive makes the spec of a child from its parent's and what the parent's start function
+// answered; what it needs of the code follows on r.
+func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.Reader) (*Spec, error) {
+	given := len(a.Props)
+	for _, m := range []map[string]string{a.Env, a.Secrets} {
+		for k, v := range m {
+			given += len(k) + len(v)
+		}
+	}
+	if given > maxGiven {
+		return nil, problem.New(problem.BadRequest, "props, env and secrets take %d bytes together; at most %d are allowed", given, maxGiven)
+	}
+	limits, err := deriveLimits(&up.Limits, &a.Limits)
+	if err != nil {
+		return nil, err
+	}
+	out, err := up.outlet(a.Egress)
+	if err != nil {
+		return nil, err
+	}
+	bundle, app, version, err := n.m.code(ctx, n.key.namespace, &a.Code, r)
+	if err != nil {
+		return nil, err
+	}
+	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Services: a.Services, Egress: out}
+	spec.Start = wire.Start{
+		Namespace: n.key.namespace, Object: n.key.object, ID: a.ID,
+		App: app, Version: version, Bundle: bundle,
+		Props: a.Props, Env: a.Env, Secrets: a.Secrets,
+		Egress: out != nil, Database: true, Children: a.Children,
+		MaxStreams: wire.MaxOwnStreams, MaxSessions: wire.MaxSessions,
+	}
+	if a.Children {
+		spec.Start.MaxStreams = wire.MaxOwnStreamsUp
+	}
+	for name := range a.Services {
+		spec.Start.Services = append(spec.Start.Services, name)
+	}
+	return spec, nil
+}
+
+// deriveLimits are a child's limits: what is given, never above its parent's own.
+func deriveLimits(own *registry.Limits, given *wire.Limits) (*registry.Limits, error) {
+	l := *own
+	var err error
+	take := func(name string, to *int64, v int64, show func(int64) string) {
+		switch {
+		case v == 0 || err != nil:
+		case v < 0:
+			err = problem.New(problem.BadRequest, "the limit %s is negative", name)
+		case v > *to:
+			err = &problem.Error{Code: problem.LimitAboveOwn, Message: fmt.Sprintf("the limit %s=%s is above the supervisor's own, %s", name, show(v), show(*to))}
+		default:
+			*to = v
+		}
+	}
+	plain := func(n int64) string { return fmt.Sprint(n) }
+	span := func(n int64) string { return time.Duration(n).String() }
+	take("memory", &l.Memory, given.Memory, sizeText)
+	take("storage", &l.Storage, given.Storage, sizeText)
+	take("cpu", &l.CPUMilli, given.CPUMilli, registry.FormatCPU)
+	processes, inFlight := int64(l.Processes), int64(l.InFlight)
+	take("processes", &processes, given.Processes, plain)
+	take("in_flight", &inFlight, given.InFlight, plain)
+	l.Processes, l.InFlight = int(processes), int(inFlight)
+	statement, request := int64(l.StatementTimeout), int64(l.RequestTimeout)
+	take("statement_timeout", &statement, given.StatementMS*int64(time.Millisecond), span)
+	take("request_timeout", &request, given.RequestMS*int64(time.Millisecond), span)
+	l.StatementTimeout, l.RequestTimeout = time.Duration(statement), time.Duration(request)
+	if given.Memory > 0 && given.Memory < minMemory && err == nil {
+		err = problem.New(problem.BadRequest, "the limit memory=%s is below %s, which a Go program needs to start", sizeText(given.Memory), sizeText(minMemory))
+	}
+	return &l, err
+}
+
+// minMemory is the least memory that a Go program starts in, with room for a request.
+const minMemory = 16 << 20
+
+// code turns what a start function named into a bundle.
+func (m *Manager) code(ctx context.Context, namespace string, c *wire.Code, r io.Reader) (bundle, app string, version int, err error) {
+	switch c.Kind {
+	case wire.CodeApp:
+		var v *registry.Version
+		if c.Version == 0 {
+			v, err = m.Registry.Live(namespace, c.App)
+		} else {
+			v, err = m.Registry.VersionOf(ctx, namespace, c.App, c.Version)
+		}
+		if err != nil {
+			return "", "", 0, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", namespace, c.App, c.Version)
+		}
+		return v.Bundle, v.App, v.Version, nil
+	case wire.CodeExecutable:
+		if c.Size <= 0 || c.Size > wire.MaxExecutable {
+			return "", "", 0, problem.New(problem.BadRequest, "an executable of %d bytes; 1 to %d are allowed", c.Size, wire.MaxExecutable)
+		}
+		hash, _, err := m.Bundles.Put(ctx, io.LimitReader(r, c.Size), wire.MaxExecutable, m.CheckExecutable)
+		if err != nil {
+			return "", "", 0, problem.New(problem.BadRequest, "the executable: %v", err)
+		}
+		return hash, "", 0, nil
+	case wire.CodeSource:
+		files, err := readSource(c, r)
+		if err != nil {
+			return "", "", 0, err
+		}
+		hash, found, err := m.Builder.Build(ctx, files)
+		if err != nil {
+			return "", "", 0, err
+		}
+		if len(found) > 0 {
+			return "", "", 0, &problem.Error{Code: problem.BuildFailed, Message: "the source does not build: " + diagnosticsText(found)}
+		}
+		return hash, "", 0, nil
+	}
+	return "", "", 0, problem.New(problem.BadRequest, "the start function gave no code")
+}
+
+// readSource reads a source: a JSON object from file names to texts.
+func readSource(c *wire.Code, r io.Reader) (map[string]string, error) {
+	if c.Size <= 0 || c.Size > wire.MaxSource {
+		return nil, problem.New(problem.BuildFailed, "a source of %s; at most %s are allowed", sizeText(c.Size), sizeText(wire.MaxSource))
+	}
+	raw := make([]byte, c.Size)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return nil, errStarterGone
+	}
+	var files map[string]string
+	if err := json.Unmarshal(raw, &files); err != nil {
+		return nil, problem.New(problem.BadRequest, "the source is no object of files: %v", err)
+	}
+	return files, nil
+}
+
+// maxShown is how many diagnostics an error's message shows.
+const maxShown = 10
+
+func diagnosticsText(found []wire.Diagnostic) string {
+	s := ""
+	for i, d := range found {
+		if i == maxShown {
+			return s + fmt.Sprintf("\nand %d more", len(found)-i)
+		}
+		if i > 0 {
+			s += "\n"
+		}
+		s += fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
+	}
+	return s
+}

@@ -1,0 +1,140 @@
+package facet
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+func TestBackoff(t *testing.T) {
+	last := time.Duration(0)
+	for n := range 40 {
+		d := backoff(n)
+		if d < last || d > time.Minute || (n <= freeCrashes) != (d == 0) {
+			t.Errorf("after %d failures: %s", n, d)
+		}
+		last = d
+	}
+	if last != time.Minute {
+		t.Errorf("it ends at %s", last)
+	}
+}
+
+func TestCrashLine(t *testing.T) {
+	for _, c := range [][2]string{
+		{"", ""},
+		{"\n\n", ""},
+		{"hello\nbye\n", "bye"},
+		{"log\npanic: no ink\n\ngoroutine 1 [running]:\nmain.main()\n", "panic: no ink"},
+		{"fatal error: out of memory\n\nruntime stack:\n", "fatal error: out of memory"},
+		{strings.Repeat("x", 600), strings.Repeat("x", 500) + "…"},
+	} {
+		if got := crashLine(c[0]); got != c[1] {
+			t.Errorf("%q: %q, wanted %q", c[0], got, c[1])
+		}
+	}
+}
+
+func TestLogLine(t *testing.T) {
+	for _, c := range []struct {
+		record wire.LogRecord
+		want   string
+	}{
+		{wire.LogRecord{Message: "hi", Level: "INFO"}, "hi"},
+		{wire.LogRecord{Message: "hi", Level: "WARN", Attrs: json.RawMessage(`{"b":1,"a":"x y","g":{"k":null,"d":{"e":"f"}},"l":[1,2]}`)}, `WARN hi b=1 a="x y" g.k=null g.d.e=f l=[1,2]`},
+		{wire.LogRecord{Message: "hi", Attrs: json.RawMessage(`[1]`)}, "hi"},
+		{wire.LogRecord{Message: "hi", Attrs: json.RawMessage(`{"a":`)}, "hi"},
+	} {
+		if got := logLine(&c.record); got != c.want {
+			t.Errorf("%q, wanted %q", got, c.want)
+		}
+	}
+}
+
+func FuzzLogLine(f *testing.F) {
+	f.Add([]byte(`{"a":{"b":{}}}`))
+	f.Fuzz(func(t *testing.T, attrs []byte) {
+		logLine(&wire.LogRecord{Message: "m", Attrs: attrs})
+	})
+}
+
+func TestStripped(t *testing.T) {
+	for _, c := range [][3]string{
+		{"/run/todo/add", "/add", "/run/todo"},
+		{"/run/todo/?q=1", "/?z=2", "/run/todo"},
+		{"/x", "/x", ""},
+		{"/x", "/y", ""},
+		{"/", "/", ""},
+	} {
+		if got := stripped(c[0], c[1]); got != c[2] {
+			t.Errorf("%q to %q: %q, wanted %q", c[0], c[1], got, c[2])
+		}
+	}
+}
+
+func TestValidTarget(t *testing.T) {
+	for _, c := range []struct {
+		method, target string
+		ok             bool
+	}{
+		{"GET", "/", true}, {"M-SEARCH", "/x?y=%20", true}, {"GET", "", false}, {"GET", "x", false}, {"GET", "/a b", false},
+		{"GET", "/a\r\nX: y", false}, {"", "/", false}, {"GET /", "/", false}, {"GET", "/" + strings.Repeat("x", 70<<10), false},
+	} {
+		if got := validTarget(c.method, c.target); got != c.ok {
+			t.Errorf("%q %.20q: %v", c.method, c.target, got)
+		}
+	}
+}
+
+func TestDeriveLimits(t *testing.T) {
+	own := registry.DefaultLimits()
+	for _, c := range []struct {
+		name  string
+		given wire.Limits
+		code  string
+		check func(*registry.Limits) bool
+	}{
+		{"nothing given", wire.Limits{}, "", func(l *registry.Limits) bool { return *l == own }},
+		{"less", wire.Limits{Memory: 64 << 20, Storage: 1 << 20, CPUMilli: 250, Processes: 16, InFlight: 2, StatementMS: 100, RequestMS: 1000}, "", func(l *registry.Limits) bool {
+			return l.Memory == 64<<20 && l.Storage == 1<<20 && l.CPUMilli == 250 && l.Processes == 16 && l.InFlight == 2 && l.StatementTimeout == 100*time.Millisecond && l.RequestTimeout == time.Second
+		}},
+		{"more memory", wire.Limits{Memory: own.Memory + 1}, problem.LimitAboveOwn, nil},
+		{"more time", wire.Limits{RequestMS: 61_000}, problem.LimitAboveOwn, nil},
+		{"negative", wire.Limits{Storage: -1}, problem.BadRequest, nil},
+		{"too little to start in", wire.Limits{Memory: 1 << 20}, problem.BadRequest, nil},
+	} {
+		l, err := deriveLimits(&own, &c.given)
+		if c.code == "" {
+			if err != nil || !c.check(l) {
+				t.Errorf("%s: %+v %v", c.name, l, err)
+			}
+			continue
+		}
+		if p, ok := errors.AsType[*problem.Error](err); !ok || p.Code != c.code {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestCheckChild(t *testing.T) {
+	for _, c := range []struct {
+		depth int
+		name  string
+		code  string
+	}{
+		{1, "a", ""}, {3, strings.Repeat("x", 256), ""}, {1, "../a/b", ""},
+		{4, "a", problem.DepthLimit}, {1, strings.Repeat("x", 257), problem.BadName}, {1, "", problem.BadName}, {1, "a\x00b", problem.BadName},
+	} {
+		err := checkChild(c.depth, c.name)
+		p, _ := errors.AsType[*problem.Error](err)
+		if (err == nil) != (c.code == "") || err != nil && p.Code != c.code {
+			t.Errorf("depth %d, %.20q: %v", c.depth, c.name, err)
+		}
+	}
+}

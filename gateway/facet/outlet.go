@@ -1,0 +1,52 @@
+package facet
+
+import (
+	"net/http"
+
+	"github.com/facetgateway/fgw/gateway/egress"
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/relay"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Outlet is where a facet's outgoing requests go: to hosts on a list, or to a service of its supervisor's.
+type Outlet struct {
+	Hosts *egress.Policy
+	Via   *wire.Binding
+}
+
+// outlet makes the outlet that a start function granted.
+func (up *Spec) outlet(e *wire.Egress) (*Outlet, error) {
+	switch {
+	case e == nil:
+		return nil, nil
+	case e.Via != nil:
+		return &Outlet{Via: e.Via}, nil
+	}
+	p, err := egress.ParsePolicy(e.Hosts)
+	if err != nil {
+		return nil, problem.New(problem.BadRequest, "egress: %v", err)
+	}
+	return &Outlet{Hosts: p}, nil
+}
+
+// serve carries an outgoing request of in's.
+func (o *Outlet) serve(w http.ResponseWriter, r *http.Request, in *instance) error {
+	if r.URL.Host == "" {
+		return problem.New(problem.BadRequest, "an outgoing request names its host: its target is in absolute form")
+	}
+	if o.Via == nil {
+		in.m.Egress.Serve(w, r, o.Hosts, in.countEgress)
+		return nil
+	}
+	r.Host = r.URL.Host
+	q := &relay.Request{Target: r.URL.RequestURI(), Extra: append(passed(r),
+		relay.Header{Name: wire.HeaderEgress, Value: "1"}, relay.Header{Name: "X-Forwarded-Proto", Value: r.URL.Scheme})}
+	return in.service(w, r, o.Via, q)
+}
+
+func (in *instance) countEgress(bytes int64) {
+	in.mu.Lock()
+	in.totals.usage.EgressBytes += bytes
+	in.mu.Unlock()
+}

@@ -1,0 +1,196 @@
+package sqlpool
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+)
+
+// stuck is a statement of which one operation, the sorting of long keys that
+// differ at their ends alone, takes far longer than its deadline; nothing looks
+// at it meanwhile. It needs more memory than a database gets by default.
+const stuck = "SELECT count(*) FROM (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT 3800) SELECT i FROM c ORDER BY zeroblob(100000) || i LIMIT 3000)"
+
+var stuckLimits = Limits{Memory: 450 << 20, StatementTimeout: 800 * time.Millisecond}
+
+// TestKilledUnderLoad kills the worker while eight clients write: what was
+// acknowledged is there afterwards, each client learns of the RESET, and all go on.
+func TestKilledUnderLoad(t *testing.T) {
+	p, s := pool(t, nil)
+	const clients, kills = 8, 4
+	type result struct{ acknowledged, unknown, resets int64 }
+	results := make([]result, clients)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range clients {
+		c := attach(t, p, AttachOptions{Object: fmt.Sprintf("o%d", i)})
+		c.exec(1, "CREATE TABLE t (n INTEGER PRIMARY KEY)")
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			r := &results[i]
+			for n := 1; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, err := c.do(sqlchan.Exec, 1, "INSERT INTO t VALUES (?)", n)
+				var gone reset
+				switch {
+				case err == nil:
+					r.acknowledged++
+				case errors.As(err, &gone):
+					r.resets++
+					r.unknown++
+				default:
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		}()
+	}
+	for k := range kills {
+		worker := s.last.Load()
+		wait := time.Now().Add(150 * time.Millisecond)
+		until(t, "some load", func() bool { return time.Now().After(wait) })
+		if err := worker.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-worker.done
+		until(t, "a replacement", func() bool { return s.spawned.Load() == int64(k+2) })
+	}
+	wait := time.Now().Add(150 * time.Millisecond)
+	until(t, "some load", func() bool { return time.Now().After(wait) })
+	close(stop)
+	wg.Wait()
+	for i, r := range results {
+		c := attach(t, p, AttachOptions{Object: fmt.Sprintf("o%d", i)})
+		n := c.query(1, "SELECT count(*) FROM t")[0].(int64)
+		if n < r.acknowledged || n > r.acknowledged+r.unknown {
+			t.Errorf("client %d: %d rows, %d acknowledged and %d unknown", i, n, r.acknowledged, r.unknown)
+		}
+		if r.resets == 0 || r.acknowledged == 0 {
+			t.Errorf("client %d: %+v", i, r)
+		}
+		if v := c.query(1, "PRAGMA integrity_check")[0]; v != "ok" {
+			t.Errorf("client %d: %v", i, v)
+		}
+	}
+}
+
+// TestStuckStatement has the worker of a statement that nothing stops replaced;
+// the culprit's channel ends, the others go on.
+func TestStuckStatement(t *testing.T) {
+	p, s := pool(t, nil)
+	other := attach(t, p, AttachOptions{Object: "other"})
+	other.exec(1, "CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+	other.exec(1, "BEGIN")
+	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: stuckLimits})
+	began := time.Now()
+	if _, err := culprit.do(sqlchan.Query, 1, stuck); err == nil || !strings.Contains(err.Error(), "ended") {
+		t.Fatalf("the statement came back: %v", err)
+	}
+	if d := time.Since(began); d > 4*time.Second {
+		t.Errorf("it took %v", d)
+	}
+	<-culprit.c.Done()
+	if err := culprit.c.Err(); !errors.Is(err, ErrStuck) {
+		t.Errorf("the channel ended with %v", err)
+	}
+	until(t, "a replacement", func() bool { return s.spawned.Load() == 2 })
+	var gone reset
+	if _, err := other.do(sqlchan.Query, 1, "SELECT a FROM t"); !errors.As(err, &gone) {
+		t.Errorf("the other client got %v", err)
+	}
+	if v := other.query(1, "SELECT a FROM t"); v[0] != int64(1) {
+		t.Errorf("the other client reads %v", v)
+	}
+	select {
+	case <-other.c.Done():
+		t.Errorf("the other channel ended: %v", other.c.Err())
+	default:
+	}
+	again := attach(t, p, AttachOptions{Object: "culprit"})
+	again.query(1, "SELECT 1")
+}
+
+// TestStuckStatementsLeaveTurns has others served while a facet's two statements are stuck.
+func TestStuckStatementsLeaveTurns(t *testing.T) {
+	p, _ := pool(t, nil)
+	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: Limits{Memory: 200 << 20, StatementTimeout: 2 * time.Second}})
+	for s := range uint16(3) {
+		b := sqlchan.AppendText([]byte{0, 8}, stuck)
+		b, _ = sqlchan.AppendArgs(b, nil)
+		if _, err := culprit.start(sqlchan.Query, s+1, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := attach(t, p, AttachOptions{Object: "other"})
+	other.query(1, "SELECT 1")
+	for range 20 {
+		began := time.Now()
+		other.query(1, "SELECT 1")
+		if d := time.Since(began); d > 300*time.Millisecond {
+			t.Errorf("another facet's statement took %v", d)
+		}
+	}
+}
+
+// TestTurns has a facet with sixteen endless statements leave another its share.
+func TestTurns(t *testing.T) {
+	p, _ := pool(t, nil)
+	greedy := attach(t, p, AttachOptions{Object: "greedy", Limits: Limits{StatementTimeout: 3 * time.Second}})
+	for s := range uint16(16) {
+		b := sqlchan.AppendText([]byte{0, 8}, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c")
+		b, _ = sqlchan.AppendArgs(b, nil)
+		if _, err := greedy.start(sqlchan.Query, s+1, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := attach(t, p, AttachOptions{Object: "other"})
+	other.query(1, "SELECT 1")
+	var worst time.Duration
+	for range 50 {
+		began := time.Now()
+		other.query(1, "SELECT 1")
+		worst = max(worst, time.Since(began))
+	}
+	if worst > 100*time.Millisecond {
+		t.Errorf("another facet's statement took up to %v", worst)
+	}
+	if n := greedy.c.Usage().CPU; n < 10*time.Millisecond {
+		t.Errorf("the greedy facet is charged for %v", n)
+	}
+}
+
+// TestCrashes ends the channel whose statement ran each time that the worker died.
+func TestCrashes(t *testing.T) {
+	p, s := pool(t, nil)
+	c := attach(t, p, AttachOptions{})
+	for i := range suspectTimes {
+		b := sqlchan.AppendText([]byte{0, 8}, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c")
+		b, _ = sqlchan.AppendArgs(b, nil)
+		req, err := c.start(sqlchan.Query, 1, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot := c.c.slot
+		until(t, "the statement to run", func() bool { return slot.Running[0].Seq.Load()|slot.Running[1].Seq.Load() != 0 })
+		s.last.Load().Kill()
+		_, err = c.wait(1, req)
+		var gone reset
+		if last := i == suspectTimes-1; errors.As(err, &gone) == last {
+			t.Fatalf("death %d: %v", i+1, err)
+		}
+	}
+	<-c.c.Done()
+	if err := c.c.Err(); !errors.Is(err, ErrStuck) {
+		t.Errorf("the channel ended with %v", err)
+	}
+}
