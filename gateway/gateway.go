@@ -160,6 +160,10 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 		return fmt.Errorf("take over the admin socket: %w", err)
 	}
 	boot.Admin.Close()
+	alarms := make(chan error, 1)
+	alarmCtx, stopAlarms := context.WithCancel(ctx)
+	defer func() { stopAlarms(); <-alarms }()
+	go func() { alarms <- facets.RunAlarms(alarmCtx) }()
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
 	adminDone := make(chan error, 1)

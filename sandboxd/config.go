@@ -69,19 +69,21 @@ type Config struct {
 	MaxFacet protocol.Limits
 	// SQLMemory bounds one SQL worker; default 1 GiB.
 	SQLMemory int64
+	// Toolchain is the root of a Go toolchain (GOROOT) with which sources are built; "" where there is none.
+	Toolchain string
 	// UIDBase is the first of 65,536 user ids that belong to this data directory: the
 	// first is the gateway's, the others its facets'. Default: derived from the
 	// directory's identity, see uidBase.
 	UIDBase int
 
 	// Exe is the program that is run again as launcher, gateway and SQL worker. Default: this one.
-	Exe *os.File
+	Exe *os.File `json:"-"`
 	// OnReady is called once, when the gateway serves.
-	OnReady func(addrs []string)
-	Log     *slog.Logger
+	OnReady func(addrs []string) `json:"-"`
+	Log     *slog.Logger         `json:"-"`
 
 	// Stop, unless nil, ends Serve without a drain when it is closed.
-	Stop <-chan struct{}
+	Stop <-chan struct{} `json:"-"`
 }
 
 // Bounds that a Config is held to.

@@ -268,6 +268,10 @@ func TestProgramsThatCannotRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if test.name == "a dynamic program" && !dynamic(exe) {
+			exe.Close()
+			continue // a machine whose /bin is static
+		}
 		_, err = b.try(t, exe, small)
 		exe.Close()
 		if !errors.Is(err, protocol.ErrRefused) || !strings.Contains(err.Error(), test.want) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/facetgateway/fgw/sandboxd/launcher"
 	"github.com/facetgateway/fgw/sandboxd/protocol"
@@ -17,9 +16,11 @@ import (
 // facets starts facets through the launcher and learns from it how they end.
 type facets struct {
 	conn  *net.UnixConn
-	slots *slots // nil without cgroups
-	uids  *uidPool
-	one   int // the only user there is, where there is no pool
+	slots *slots         // nil without cgroups; like uids set before the first start
+	uids  *uidPool       // nil without a user per facet
+	one   int            // the only user there is, where there is no pool
+	read  chan struct{}  // closed when the launcher is gone
+	wg    sync.WaitGroup // what sees a facet to its end
 
 	mu      sync.Mutex // guards the fields below
 	last    uint64
@@ -36,7 +37,7 @@ type request struct {
 }
 
 // newFacets takes over sandboxd's end of the launcher's socket.
-func newFacets(conn *os.File, slots *slots, uids *uidPool) (*facets, error) {
+func newFacets(conn *os.File) (*facets, error) {
 	if err := unix.SetsockoptInt(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return nil, fmt.Errorf("ask for the launcher's credentials: %w", err)
 	}
@@ -45,10 +46,18 @@ func newFacets(conn *os.File, slots *slots, uids *uidPool) (*facets, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the channel to the launcher: %w", err)
 	}
-	return &facets{
-		conn: c.(*net.UnixConn), slots: slots, uids: uids, one: os.Getuid(),
+	f := &facets{
+		conn: c.(*net.UnixConn), one: os.Getuid(), read: make(chan struct{}),
 		asked: map[uint64]*request{}, running: map[uint64]*process{},
-	}, nil
+	}
+	go f.listen()
+	return f, nil
+}
+
+// wait returns once the launcher is gone, every facet has come to its end and what it held was given back.
+func (f *facets) wait() {
+	<-f.read
+	f.wg.Wait()
 }
 
 var errTooMany = errors.New("every user id of this data directory is in use")
@@ -125,8 +134,9 @@ func (f *facets) release(p *process) {
 	}
 }
 
-// read handles what the launcher says, until it is gone.
-func (f *facets) read() {
+// listen handles what the launcher says, until it is gone.
+func (f *facets) listen() {
+	defer close(f.read)
 	defer f.end()
 	buf := make([]byte, launcher.EventBytes+1)
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*4))
@@ -166,8 +176,9 @@ func (f *facets) received(e launcher.Event, pid, pidfd int) {
 	if e.Exited {
 		if p := f.running[e.ID]; p != nil {
 			delete(f.running, e.ID)
-			go f.finish(p, e, f.asked[e.ID])
+			failed := f.asked[e.ID]
 			delete(f.asked, e.ID)
+			f.wg.Go(func() { f.finish(p, e, failed) })
 		}
 		return
 	}
@@ -184,7 +195,7 @@ func (f *facets) received(e launcher.Event, pid, pidfd int) {
 	}
 	if !e.Child {
 		delete(f.asked, e.ID)
-		go f.release(r.p)
+		f.wg.Go(func() { f.release(r.p) })
 		r.answer <- failed
 		return
 	}
@@ -217,28 +228,12 @@ func (f *facets) end() {
 	for id, r := range f.asked {
 		delete(f.asked, id)
 		if f.running[id] == nil {
-			go f.release(r.p)
+			f.wg.Go(func() { f.release(r.p) })
 		}
 		r.answer <- errors.New("the launcher is gone")
 	}
 	for id, p := range f.running {
 		delete(f.running, id)
-		go func() {
-			p.ended(syscall.WaitStatus(syscall.SIGKILL), 0)
-			f.release(p)
-		}()
-	}
-}
-
-// idle waits until no facet is left, at most patience.
-func (f *facets) idle(patience time.Duration) bool {
-	for deadline := time.Now().Add(patience); ; {
-		f.mu.Lock()
-		n := len(f.running)
-		f.mu.Unlock()
-		if n == 0 || time.Now().After(deadline) {
-			return n == 0
-		}
-		time.Sleep(time.Millisecond)
+		f.wg.Go(func() { f.finish(p, launcher.Event{Status: syscall.WaitStatus(syscall.SIGKILL)}, nil) })
 	}
 }

@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		gatewayMain()
 	case "fgw-sqld":
 		sqldMain()
+	case UserName:
+		UserMain()
 	case "fgw-serve":
 		serveMain()
 	}

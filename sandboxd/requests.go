@@ -30,6 +30,7 @@ type desk struct {
 	// what the desk can have done
 	startFacet func(id uint64, l protocol.Limits, f facetFiles) (*process, error)
 	startSQLD  func(id uint64, index, control, shared int) (*process, error)
+	startBuild func(id uint64, b protocol.Build, job, output int) (*process, error)
 	setLimits  func(p *process, l protocol.Limits) error
 	ready      func()
 	landlock   bool
@@ -99,6 +100,8 @@ func (d *desk) answer(m protocol.Message, files []int) {
 		err = d.spawnFacet(m, files, &r)
 	case protocol.OpSpawnSQLD:
 		err = d.spawnSQLD(m, files, &r)
+	case protocol.OpSpawnBuild:
+		err = d.spawnBuild(m, files, &r)
 	case protocol.OpReady:
 		d.ready()
 	default:
@@ -114,7 +117,7 @@ func (d *desk) answer(m protocol.Message, files []int) {
 		r.Text = err.Error()
 	}
 	d.send(r)
-	if r.Flags == 0 && r.Process != 0 && (m.Op == protocol.OpSpawnFacet || m.Op == protocol.OpSpawnSQLD) {
+	if m.Spawns(r) {
 		go d.follow(r.Process)
 	}
 }

@@ -26,9 +26,9 @@ type cgroupTree = cgroup.Tree
 
 // Serve runs a gateway on a data directory until ctx ends, and then drains it; it returns once
 // every process that it started is gone, and what it made in the kernel removed. The calling process must be
-// the program that knows the names fgw-launcher, fgw-gateway and fgw-sqld as argv[0].
-func Serve(ctx context.Context, cfg Config) (err error) {
-	cfg, err = cfg.withDefaults()
+// the program that knows the names fgw-launcher, fgw-gateway, fgw-sqld and fgw-sandboxd as argv[0].
+func Serve(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
 	if err == nil {
 		err = checkListeners(cfg.Listen)
 	}
@@ -39,8 +39,16 @@ func Serve(ctx context.Context, cfg Config) (err error) {
 	if len(plan.Missing) > 0 {
 		return &MissingError{plan.Missing}
 	}
+	warn(cfg, plan)
+	if plan.UserNS {
+		return serveAsUser(ctx, cfg, plan)
+	}
+	return serveHere(ctx, cfg, plan)
+}
+
+// serveHere is Serve where this process has the privileges that the plan needs.
+func serveHere(ctx context.Context, cfg Config, plan Decision) (err error) {
 	s := &server{cfg: cfg, plan: plan}
-	s.warn()
 	if s.data, err = openDataDir(ctx, cfg.DataDir); err != nil {
 		return err
 	}
@@ -63,10 +71,10 @@ func Serve(ctx context.Context, cfg Config) (err error) {
 }
 
 // warn says loudly which required layers are missing with the administrator's consent.
-func (s *server) warn() {
-	for _, l := range s.plan.Layers {
+func warn(cfg Config, plan Decision) {
+	for _, l := range plan.Layers {
 		if l.Required && !l.Active {
-			s.cfg.Log.Warn("INSECURE: code runs without a required confinement layer", "layer", l.Layer, "why", l.Detail, "mend", l.Mend)
+			cfg.Log.Warn("INSECURE: code runs without a required confinement layer", "layer", l.Layer, "why", l.Detail, "mend", l.Mend)
 		}
 	}
 }
@@ -110,7 +118,6 @@ func (s *server) start() (err error) {
 		return err
 	}
 	s.facets.uids = uids
-	go s.facets.read()
 	return nil
 }
 
@@ -170,6 +177,7 @@ func (s *server) openDesk(conn *os.File) (*desk, error) {
 	}
 	d.log, d.clamp, d.landlock, d.null = s.cfg.Log, s.cfg.clamp, s.plan.LandlockABI > 0, int(s.null.Fd())
 	d.startFacet, d.startSQLD, d.setLimits = s.facets.start, s.startSQLD, s.setLimits
+	d.startBuild = s.startBuild
 	var once sync.Once
 	d.ready = func() {
 		once.Do(func() {
@@ -239,8 +247,9 @@ func (s *server) stop() error {
 	for _, p := range trusted {
 		<-p.done
 	}
+	s.builds.stop()
 	if s.facets != nil {
-		s.facets.idle(drainPatience)
+		s.facets.wait()
 	}
 	if s.slots != nil {
 		s.slots.close()

@@ -46,6 +46,9 @@ func serveMain() {
 	if len(os.Args) > 3 {
 		cfg.GatewayConfig = []byte(os.Args[3])
 	}
+	if len(os.Args) > 4 {
+		cfg.Insecure = os.Args[4:]
+	}
 	if err := Serve(ctx, cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "serve:", err)
 		os.Exit(1)
@@ -53,10 +56,16 @@ func serveMain() {
 	os.Exit(0)
 }
 
-// serve starts a gateway and waits until it serves. further is the gateway's configuration.
+// serve starts a gateway as root and waits until it serves. further is the gateway's configuration.
 func serve(t *testing.T, dir string, further ...string) *served {
 	t.Helper()
 	needRoot(t)
+	return serveAs(t, nil, dir, further...)
+}
+
+// serveAs starts a gateway as another user, or as the test's own.
+func serveAs(t *testing.T, user *syscall.Credential, dir string, further ...string) *served {
+	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "facet")); err != nil {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -65,7 +74,7 @@ func serve(t *testing.T, dir string, further ...string) *served {
 	}
 	s := &served{dir: dir, cmd: &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{"fgw-serve", dir, "127.0.0.1:0"}, further...), Stderr: t.Output(),
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: user},
 	}}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 )
 
 // Each data directory has 65,536 user ids of its own, so that two gateways on one machine share none:
-// the first is the gateway's and its SQL workers', each of the others at most one running facet's.
+// the first is the gateway's and its SQL workers', the last owns the build cache (see warmUID),
+// each of the others is at most one running facet's or builder's.
 const uidsPerDirectory = 1 << 16
 
 // The area from which directories draw: above what systemd gives to containers and
@@ -100,7 +101,7 @@ type uidPool struct {
 
 func newUIDPool(base int) *uidPool {
 	p := &uidPool{}
-	for i := 1; i < uidsPerDirectory; i++ {
+	for i := 1; i < uidsPerDirectory-1; i++ {
 		p.free = append(p.free, base+i)
 	}
 	return p

@@ -69,6 +69,7 @@ type server struct {
 
 	launcher, gateway *process
 	workers           workers
+	builds            builds
 }
 
 // spec is what every child of sandboxd's own starts with: no input, output to sandboxd's error output.
@@ -138,7 +139,7 @@ func (s *server) startLauncher() (int, error) {
 		ours.Close()
 		return 0, err
 	}
-	s.facets, err = newFacets(ours, nil, nil)
+	s.facets, err = newFacets(ours)
 	return s.launcher.pid, err
 }
 

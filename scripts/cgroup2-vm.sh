@@ -119,6 +119,7 @@ if [ "$FGW_VM_USER" = ordinary ]; then
     become=yes
     mkdir -p /run/user/1000 && chown 1000:1000 /run/user/1000 && chmod 700 /run/user/1000
 fi
+set -o pipefail
 stty -F /dev/ttyS1 raw -echo
 stty -F /dev/ttyS2 raw -echo
 (
@@ -129,7 +130,7 @@ stty -F /dev/ttyS2 raw -echo
         exec su -p ordinary -s /bin/sh -c '. /etc/command'
     fi
     . /etc/command
-) </dev/null >/dev/ttyS1 2>&1
+) </dev/null 2>&1 | cat >/dev/ttyS1 # through a pipe: what runs should see no terminal
 echo "status $?" >/dev/ttyS2
 poweroff -f
 BOOT

@@ -80,6 +80,7 @@ func serveDev(ctx context.Context, start StartFunc, dir string) error {
 		return err
 	}
 	defer channel.Close()
+	register(channel)
 
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

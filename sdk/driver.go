@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -21,6 +22,14 @@ func openDB(c *client.Client) *sql.DB {
 	db.SetMaxOpenConns(sqlchan.MaxSessions)
 	db.SetMaxIdleConns(sqlchan.MaxSessions)
 	return db
+}
+
+// register makes the database known to sql.Open under an empty data source name. Of several facets in one
+// process (there are some in tests alone) it is the first's.
+func register(c *client.Client) {
+	if !slices.Contains(sql.Drivers(), driverName) {
+		sql.Register(driverName, connector{c})
+	}
 }
 
 // connector opens sessions; it is the driver as well.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -23,8 +24,15 @@ type Facet struct {
 	db     *sql.DB
 	kv     *KV
 
-	mu    sync.Mutex
-	stops []func(context.Context) // in the order they were given
+	outside *outside // nil outside a gateway
+	egress  *egress  // nil outside a gateway
+	starts  starts
+
+	mu       sync.Mutex
+	stops    []func(context.Context) // in the order they were given
+	exposed  map[string]http.Handler
+	services map[string]*http.Transport // by name
+	ring     func(context.Context) error
 }
 
 // newFacet makes a facet.

@@ -7,7 +7,10 @@ import (
 	"log"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // headerRequestID carries the id that the gateway gave a request.
@@ -22,7 +25,16 @@ func requestID(ctx context.Context) string {
 }
 
 // front stands before the app's handler.
-type front struct{ app http.Handler }
+type front struct {
+	facet *Facet
+	app   atomic.Pointer[http.Handler] // nil until start has returned it: only services are called before
+}
+
+func newFront(f *Facet, h http.Handler) *front {
+	fr := &front{facet: f}
+	fr.app.Store(&h)
+	return fr
+}
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d, ok := w.(interface{ EnableFullDuplex() error }); ok {
@@ -33,6 +45,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header[headerRequestID]; len(id) == 1 {
 		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id[0]))
 	}
+	var body *requestBody
 	if s != nil {
 		defer s.answerPanic(w, r, s.written.Load())
 		if r.Body != nil && r.Body != http.NoBody {
@@ -40,11 +53,24 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				r = r.WithContext(ctx)
 			}
 			b := &requestBody{ReadCloser: original.Body, original: original, seen: r}
-			r.Body = b
+			r.Body, body = b, b
 			defer b.finish(s)
 		}
 	}
-	f.app.ServeHTTP(w, r)
+	if name := r.Header[wire.HeaderService]; len(name) == 1 {
+		f.facet.exposedTo(w, r, name[0])
+		return
+	}
+	if s != nil && f.facet.start.Children { // it may hand the request over
+		t := &trackedWriter{ResponseWriter: w}
+		x := &exchange{s: s, w: t, body: body}
+		seen := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+		if body != nil {
+			body.seen = seen
+		}
+		w, r = t, seen
+	}
+	(*f.app.Load()).ServeHTTP(w, r)
 }
 
 // requestBody is a request's body that knows how far it was read.
@@ -56,6 +82,7 @@ type requestBody struct {
 	io.ReadCloser
 	original, seen *http.Request // net/http's, and the copy that the handler has
 	read, ended    bool
+	given          bool // handed over: another reads it
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -73,7 +100,7 @@ const maxRest = 256 << 10
 
 // finish reads what has arrived of the body's rest. Where that is not all of it, the stream cannot carry another request.
 func (b *requestBody) finish(s *stream) {
-	if b.ended || !b.read && b.original.Header.Get("Expect") != "" { // an unread body that was never asked for
+	if b.ended || b.given || !b.read && b.original.Header.Get("Expect") != "" { // an unread body that was never asked for
 		return
 	}
 	s.Stream.SetReadDeadline(time.Unix(1, 0))

@@ -87,7 +87,11 @@ func serveWire(conn net.Conn, channel *os.File, start StartFunc) error {
 	} else {
 		channel.Close()
 	}
+	register(config.SQL)
 	in.facet = newFacet(config)
+	in.facet.outside = newOutside(in.session.Open, said.MaxStreams)
+	in.facet.egress = &egress{f: in.facet}
+	http.DefaultTransport = in.facet.egress // what else could it be, where there is no network
 	return in.run(start)
 }
 
@@ -111,15 +115,19 @@ func (in *instance) run(start StartFunc) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go in.readControl(cancel)
+	// Streams are served before start has returned: a supervisor may call its children there, and they
+	// its services. Other requests come once it is READY.
+	app := &front{facet: in.facet}
+	go in.streams.accept(in.session, func(c net.Conn) { in.facet.event(ctx, c) })
+	go newServer(app).Serve(in.streams)
 	handler, failed := runStart(ctx, in.facet, start)
 	if failed != nil {
 		return in.fail(failed)
 	}
+	app.app.Store(&handler)
 	if err := in.say(wire.FrameReady, struct{}{}); err != nil {
 		return fmt.Errorf("tell the gateway that the app is ready: %w", err)
 	}
-	go in.streams.accept(in.session)
-	go newServer(handler).Serve(in.streams)
 	return <-in.stopped
 }
 
@@ -202,5 +210,5 @@ func (in *instance) openLog() (net.Conn, error) {
 // newServer serves HTTP on the gateway's streams. What limits requests need (heads,
 // times, numbers) is the gateway's to keep: it is the only client.
 func newServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: &front{h}, ConnContext: streamContext}
+	return &http.Server{Handler: h, ConnContext: streamContext}
 }

@@ -58,5 +58,5 @@ func Boot(ctx context.Context, c boot.Config, start StartFunc) (*Facet, boot.Ins
 	if failed != nil {
 		return f, boot.Instance{}, failed
 	}
-	return f, boot.Instance{Handler: &front{h}, Stop: f.stop}, nil
+	return f, boot.Instance{Handler: newFront(f, h), Stop: f.stop}, nil
 }

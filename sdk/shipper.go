@@ -42,10 +42,10 @@ func (s *shipper) put(record []byte) {
 	defer s.mu.Unlock()
 	if s.closing || len(record) > wire.MaxFrameBytes || len(s.waiting)+len(record) > maxWaiting {
 		s.dropped++
-		return
+	} else {
+		s.waiting = appendFrame(s.waiting, record)
 	}
-	s.waiting = appendFrame(s.waiting, record)
-	if s.running == nil {
+	if s.running == nil && !s.closing {
 		s.running = make(chan struct{})
 		go s.send()
 	}

@@ -33,8 +33,8 @@ func newStreams() *streams {
 	return &streams{ready: make(chan net.Conn), done: make(chan struct{}), open: map[uint32]*stream{}, early: map[uint32]bool{}}
 }
 
-// accept sorts the gateway's streams by kind until the wire ends.
-func (l *streams) accept(session *yamux.Session) {
+// accept sorts the gateway's streams by kind until the wire ends: events go to event.
+func (l *streams) accept(session *yamux.Session, event func(net.Conn)) {
 	defer l.Close()
 	for {
 		s, err := session.AcceptStream()
@@ -44,7 +44,11 @@ func (l *streams) accept(session *yamux.Session) {
 		c := l.add(s)
 		go func() {
 			kind, err := wire.ReadKind(s)
-			if err != nil || kind != wire.StreamHTTP { // events have no receiver in this version, others are unknown
+			if err == nil && kind == wire.StreamEvent {
+				event(c)
+				return
+			}
+			if err != nil || kind != wire.StreamHTTP { // unknown
 				c.Close()
 				return
 			}

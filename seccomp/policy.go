@@ -82,4 +82,4 @@ func (p *Profile) Decide(arch, name string, nr int, args [6]uint64) Verdict {
 }
 
 // Profiles are all policies, by name: what there is a compiled program of.
-func Profiles() []Profile { return []Profile{Facet(), Gateway(), SQLD()} }
+func Profiles() []Profile { return []Profile{Facet(), Gateway(), SQLD(), Builder()} }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"database/sql"
 	"debug/elf"
 	"encoding/json"
 	"fmt"
@@ -154,6 +155,25 @@ func TestServeRefuses(t *testing.T) {
 	port := fgw(t, "serve", "--data", filepath.Join(top, "other"), "--listen", taken.Addr().String())
 	if port.code != exitFailed || port.stdout != "" || !strings.Contains(port.stderr, taken.Addr().String()) || !strings.Contains(port.stderr, "hint: ") {
 		t.Errorf("a port in use: %+v", port)
+	}
+}
+
+func TestServeRefusesNewerData(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	startGateway(t, data).stop()
+	db, err := sql.Open("sqlite", filepath.Join(data, "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`PRAGMA user_version = 1000000`); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := fgw(t, "serve", "--data", data, "--listen", "127.0.0.1:0", "--output", "json")
+	if got.code != exitConflict || got.stdout != "" || !strings.Contains(got.stderr, `"code":"newer_version"`) || !strings.Contains(got.stderr, "hint: ") {
+		t.Errorf("%+v", got)
 	}
 }
 

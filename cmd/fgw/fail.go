@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/facetgateway/fgw/gateway"
 	"github.com/facetgateway/fgw/gateway/admin"
-	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/sandboxd"
 )
 
@@ -75,9 +75,10 @@ func failed(what string, err error) error {
 	case errors.Is(err, sandboxd.ErrInUse):
 		f.code, f.exit = "in_use", exitConflict
 		f.hint = "another gateway runs on this data directory: stop it, or give this one a --data of its own"
-	case errors.Is(err, registry.ErrNewer):
+	case newerData(err):
 		f.code, f.exit = "newer_version", exitConflict
-		f.hint = "the data directory was written by a newer fgw: use that one"
+		f.why = "the data directory was written by a newer version of fgw"
+		f.hint = "use that version, or a newer one"
 	case errors.Is(err, sandboxd.ErrLayerMissing):
 		f.code, f.exit = "layer_missing", exitRefused
 		f.hint = "`fgw doctor` lists each layer of confinement and how to mend it"
@@ -92,6 +93,13 @@ func failed(what string, err error) error {
 		f.code, f.why = "interrupted", "interrupted"
 	}
 	return f
+}
+
+// newerData reports whether a gateway ended because it does not know its data
+// directory's version. It is another process, so its exit status says so.
+func newerData(err error) bool {
+	ended := (*sandboxd.EndedError)(nil)
+	return errors.As(err, &ended) && errors.Is(err, sandboxd.ErrGatewayDied) && ended.Exit.Code == gateway.ExitNewer
 }
 
 // exitOf is the exit code for an answer of the gateway.

@@ -75,6 +75,8 @@ type testGateway struct {
 	cmd  *exec.Cmd
 	log  *lockedBuffer
 	rest chan string // what it printed after its first line
+
+	stopped bool
 }
 
 // startGateway starts a gateway and stops it at the end of the test, which then
@@ -122,6 +124,10 @@ func startGateway(t *testing.T, data string, args ...string) *testGateway {
 
 // stop ends the gateway as a service manager would, and looks at what is left.
 func (g *testGateway) stop() {
+	if g.stopped {
+		return
+	}
+	g.stopped = true
 	family := descendants(g.cmd.Process.Pid)
 	g.cmd.Process.Signal(syscall.SIGTERM)
 	ended := make(chan error, 1)

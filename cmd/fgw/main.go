@@ -15,11 +15,15 @@ import (
 
 	"github.com/facetgateway/fgw/gateway"
 	"github.com/facetgateway/fgw/gateway/sqld"
+	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/facetgateway/fgw/sandboxd/launcher"
 )
 
 func main() {
 	switch os.Args[0] {
+	case sandboxd.UserName:
+		sandboxd.UserMain()
+		return
 	case "fgw-launcher":
 		launcher.Main()
 		return

@@ -73,6 +73,11 @@ const maxSQL = 16 << 20
 // of each goes out before the next is read. The session ends with the request's
 // body, or when the connection does.
 func (s *server) sql(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	// The body stays open while answers go out. Without this even an error would
+	// wait for its end, and without the deadline so would the end of the call.
+	rc.EnableFullDuplex()
+	defer rc.SetReadDeadline(time.Unix(1, 0))
 	a, err := facetAddress(r, "address")
 	if err != nil {
 		s.fail(w, r, err)
@@ -86,8 +91,6 @@ func (s *server) sql(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer session.Close()
-	rc := http.NewResponseController(w)
-	rc.EnableFullDuplex()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
 	rc.Flush()

@@ -47,9 +47,8 @@ func (e *Egress) newTransport(p *Policy) *http.Transport {
 	}
 }
 
-// dial connects to hostPort for p. Every address of the answer is judged, and those that pass
-// are dialled as addresses: the name is not resolved again, so a second answer can't
-// differ from the judged one. What is connected is judged once more on the socket.
+// dial connects to hostPort for p, whose word is asked once more: it also decides which
+// addresses are open.
 func (e *Egress) dial(ctx context.Context, p *Policy, hostPort string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.ConnectTimeout, errConnectTimeout)
 	defer cancel()
@@ -61,6 +60,42 @@ func (e *Egress) dial(ctx context.Context, p *Policy, hostPort string) (net.Conn
 	if m == noMatch {
 		return nil, denied("%s is not among the hosts that this facet may reach", t)
 	}
+	release, err := e.reserve(p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.dialJudged(ctx, t, m == matchNamed)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &conn{Conn: c, closed: release}, nil
+}
+
+// reserve counts a connection that is about to be opened, and returns what uncounts it.
+func (e *Egress) reserve(p *Policy) (release func(), err error) {
+	release = func() {
+		p.conns.Add(-1)
+		e.conns.Add(-1)
+	}
+	mine, all := p.conns.Add(1), e.conns.Add(1)
+	switch {
+	case mine > int64(e.cfg.MaxConnsFacet):
+		err = failed(nil, "this facet has its maximum of %d outgoing connections", e.cfg.MaxConnsFacet)
+	case all > int64(e.cfg.MaxConns):
+		err = failed(nil, "the gateway has its maximum of %d outgoing connections", e.cfg.MaxConns)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// dialJudged resolves t and connects to it. Every address of the answer is judged, and those that
+// pass are dialled as addresses: the name is not resolved again, so a second answer can't
+// differ from the judged one. What is connected is judged once more on the socket.
+func (e *Egress) dialJudged(ctx context.Context, t target, named bool) (net.Conn, error) {
 	addrs, err := e.resolve(ctx, t)
 	if err != nil {
 		return nil, err
@@ -69,7 +104,7 @@ func (e *Egress) dial(ctx context.Context, p *Policy, hostPort string) (net.Conn
 	var refusal error
 	for _, a := range addrs {
 		ap := netip.AddrPortFrom(a.Unmap(), t.port)
-		if err := e.permit(ctx, t, ap, m == matchNamed); err != nil {
+		if err := e.permit(ctx, t, ap, named); err != nil {
 			refusal = err
 			continue
 		}
@@ -78,18 +113,9 @@ func (e *Egress) dial(ctx context.Context, p *Policy, hostPort string) (net.Conn
 	if len(allowed) == 0 {
 		return nil, refusal
 	}
-	if e.conns.Add(1) > int64(e.cfg.MaxConns) {
-		e.conns.Add(-1)
-		return nil, failed(nil, "the gateway has its maximum of %d outgoing connections open", e.cfg.MaxConns)
-	}
-	c, err := race(ctx, allowed[:min(len(allowed), maxAddrs)], func(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
-		return e.connect(ctx, t, ap, m == matchNamed)
+	return race(ctx, allowed[:min(len(allowed), maxAddrs)], func(ctx context.Context, ap netip.AddrPort) (net.Conn, error) {
+		return e.connect(ctx, t, ap, named)
 	})
-	if err != nil {
-		e.conns.Add(-1)
-		return nil, err
-	}
-	return &conn{Conn: c, closed: func() { e.conns.Add(-1) }}, nil
 }
 
 // resolve finds the addresses of a target. The name is absolute (its final dot): a search

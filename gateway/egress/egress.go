@@ -21,6 +21,7 @@ const (
 	DefaultHeadTimeout    = 60 * time.Second // a model's answer that isn't streamed may take this long to begin
 	DefaultStallTimeout   = 60 * time.Second // event streams send something more often, by custom every 15–30 s
 	DefaultMaxConns       = 4096             // a descriptor each
+	DefaultMaxConnsFacet  = 64               // so that it takes 64 facets together to use all of them
 )
 
 // Resolver finds the addresses of a name. *net.Resolver is one.
@@ -48,13 +49,14 @@ type Config struct {
 	ConnectTimeout time.Duration // until there is a connection
 	HeadTimeout    time.Duration // from the request's end to the answer's head
 	StallTimeout   time.Duration // in a body, either way, without a byte
-	MaxConns       int           // open connections of all facets together
+	MaxConns       int           // connections of all facets together, open or being opened
+	MaxConnsFacet  int           // and of one policy: a request that is cancelled leaves its connection to be opened
 }
 
 // Egress performs requests. Its methods may be called by many goroutines at once.
 type Egress struct {
 	cfg   Config
-	conns atomic.Int64 // open connections
+	conns atomic.Int64 // connections of all policies, open or being opened
 }
 
 // New returns an Egress.
@@ -77,6 +79,9 @@ func New(cfg Config) *Egress {
 	}
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = DefaultMaxConns
+	}
+	if cfg.MaxConnsFacet <= 0 {
+		cfg.MaxConnsFacet = DefaultMaxConnsFacet
 	}
 	cfg.AllowAddrs = canonicalPrefixes(cfg.AllowAddrs)
 	return &Egress{cfg: cfg}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,8 +22,9 @@ type exchange struct {
 	count   func(int64)
 	control *http.ResponseController
 
-	watch *time.Timer // cancels when nothing moves
-	up    *upload     // nil where there is no body
+	watch     *time.Timer // cancels when nothing moves
+	up        *upload     // nil where there is no body
+	answering atomic.Bool // the server's head is being passed on, or has been
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
@@ -33,12 +35,12 @@ func (x *exchange) run(transport *http.Transport) {
 	cfg := &x.e.cfg
 	// Until the body begins or the answer does, the transport's own limits hold; the watch stands
 	// behind them for a server that doesn't read.
+	out := x.outgoing(ctx)
 	x.watch = time.AfterFunc(2*cfg.ConnectTimeout+cfg.HeadTimeout+cfg.StallTimeout, func() {
 		cancel(errStalled)
-		x.control.SetWriteDeadline(past) // a facet that doesn't read
+		x.interrupt()
 	})
 	defer x.watch.Stop()
-	out := x.outgoing(ctx)
 	defer x.up.cut(x.control)
 	res, err := transport.RoundTrip(out)
 	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
@@ -58,6 +60,17 @@ func (x *exchange) run(transport *http.Transport) {
 		if x.r.Context().Value(http.ServerContextKey) != nil {
 			panic(http.ErrAbortHandler)
 		}
+	}
+}
+
+// interrupt ends what waits for the facet: the transport returns only once its read of the body
+// has, and a write of the answer only once the facet reads.
+func (x *exchange) interrupt() {
+	if !x.up.complete() { // else the server watches the connection, and would take this for its end
+		x.control.SetReadDeadline(past)
+	}
+	if x.answering.Load() {
+		x.control.SetWriteDeadline(past)
 	}
 }
 
@@ -109,7 +122,7 @@ func (x *exchange) sent(n int64, end bool) {
 }
 
 func (x *exchange) fail(ctx context.Context, err error) {
-	if x.r.Context().Err() != nil {
+	if x.r.Context().Err() != nil && !errors.Is(context.Cause(ctx), errStalled) {
 		return // nobody is there to be told
 	}
 	f := x.e.explain(ctx, x.target, err)
@@ -143,6 +156,7 @@ func (x *exchange) head(res *http.Response) {
 	}
 	x.closeUnlessSent()
 	x.count(int64(len("HTTP/1.1 \r\n")+len(res.Status)) + size(res.Header))
+	x.answering.Store(true)
 	x.w.WriteHeader(res.StatusCode)
 }
 

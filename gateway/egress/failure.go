@@ -92,6 +92,9 @@ func (e *Egress) explain(ctx context.Context, t target, err error) *failure {
 	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return failed(err, "%s: %s", t, verify)
 	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return failed(err, "%s: the server does not speak TLS on this port", t)
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return failed(err, "%s: the server closed the connection without an answer", t)
 	}

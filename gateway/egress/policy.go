@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // maxHosts bounds an allow-list: it is looked through at each request.
@@ -20,6 +21,7 @@ type Policy struct {
 	Hosts []string
 
 	rules []rule
+	conns atomic.Int64 // connections, open or being opened
 
 	mu   sync.Mutex
 	pool *http.Transport // guarded by mu; nil until the first request

@@ -21,6 +21,16 @@ const codeTime = 60 * time.Second
 
 // ask calls the start function of a child and makes a spec of its answer.
 func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
+	if s.stored != nil {
+		spec := *s.stored
+		if spec.Egress != nil {
+			var err error
+			if spec.Egress, err = newOutlet(&spec.Egress.Grant); err != nil {
+				return nil, err
+			}
+		}
+		return &spec, nil
+	}
 	p := s.parent
 	st, err := p.mux.OpenStream()
 	if err != nil {
@@ -100,7 +110,7 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.R
 	if err != nil {
 		return nil, err
 	}
-	out, err := up.outlet(a.Egress)
+	out, err := newOutlet(a.Egress)
 	if err != nil {
 		return nil, err
 	}

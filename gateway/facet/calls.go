@@ -150,13 +150,13 @@ func (m *Manager) carry(w http.ResponseWriter, r *http.Request, c *callConn) err
 		if err != nil {
 			return err
 		}
-		return n.serve(w, r, &starter{in, c.call.Start}, q, in.options())
+		return n.serve(w, r, &starter{parent: in, number: c.call.Start}, q, in.options())
 	case wire.OpWorker:
 		if !in.spec.Start.Children {
 			return errNoChildren
 		}
 		n := in.worker(c)
-		return n.serve(w, r, &starter{in, c.call.Start}, q, in.options())
+		return n.serve(w, r, &starter{parent: in, number: c.call.Start}, q, in.options())
 	case wire.OpService:
 		b, ok := in.spec.Services[c.call.Text]
 		if !ok || in.starter == nil {

@@ -46,7 +46,7 @@ func (in *instance) handover(q *relay.Request, o *relay.Options) func(http.Respo
 				answer(prefix, head)
 			}
 		}}
-		return n.serve(w, child, &starter{in, h.Start}, to, opts)
+		return n.serve(w, child, &starter{parent: in, number: h.Start}, to, opts)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,9 @@ type instance struct {
 	session *relay.Session
 	control net.Conn
 	output  *output
+	alarm   alarmID      // whose alarm its own is
+	noted   atomic.Int64 // the alarm that the registry knows, as sql.Alarm has it
+	noting  sync.Mutex   // held while the registry is told
 
 	ready   chan struct{} // closed when running, or failed with failure set
 	failure error
@@ -124,7 +128,14 @@ func (in *instance) start(ctx context.Context) error {
 		if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(&spec.Limits)}); err != nil {
 			return fmt.Errorf("attach the database: %w", err)
 		}
-		in.gate = in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed).Wait
+		in.alarm = alarmID{place.id, place.n}
+		durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
+		in.gate = func() error {
+			if err := durable.Wait(); err != nil {
+				return err
+			}
+			return in.noteAlarm()
+		}
 	}
 	if err := in.spawn(ctx, &spec.Limits); err != nil {
 		return err

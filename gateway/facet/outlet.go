@@ -11,23 +11,24 @@ import (
 
 // Outlet is where a facet's outgoing requests go: to hosts on a list, or to a service of its supervisor's.
 type Outlet struct {
-	Hosts *egress.Policy
-	Via   *wire.Binding
+	Grant wire.Egress // as it was granted
+	hosts *egress.Policy
 }
 
-// outlet makes the outlet that a start function granted.
-func (up *Spec) outlet(e *wire.Egress) (*Outlet, error) {
-	switch {
-	case e == nil:
+// newOutlet makes the outlet that a start function granted.
+func newOutlet(e *wire.Egress) (*Outlet, error) {
+	if e == nil {
 		return nil, nil
-	case e.Via != nil:
-		return &Outlet{Via: e.Via}, nil
 	}
-	p, err := egress.ParsePolicy(e.Hosts)
-	if err != nil {
+	o := &Outlet{Grant: *e}
+	if e.Via != nil {
+		return o, nil
+	}
+	var err error
+	if o.hosts, err = egress.ParsePolicy(e.Hosts); err != nil {
 		return nil, problem.New(problem.BadRequest, "egress: %v", err)
 	}
-	return &Outlet{Hosts: p}, nil
+	return o, nil
 }
 
 // serve carries an outgoing request of in's.
@@ -35,14 +36,14 @@ func (o *Outlet) serve(w http.ResponseWriter, r *http.Request, in *instance) err
 	if r.URL.Host == "" {
 		return problem.New(problem.BadRequest, "an outgoing request names its host: its target is in absolute form")
 	}
-	if o.Via == nil {
-		in.m.Egress.Serve(w, r, o.Hosts, in.countEgress)
+	if o.Grant.Via == nil {
+		in.m.Egress.Serve(w, r, o.hosts, in.countEgress)
 		return nil
 	}
 	r.Host = r.URL.Host
 	q := &relay.Request{Target: r.URL.RequestURI(), Extra: append(passed(r),
 		relay.Header{Name: wire.HeaderEgress, Value: "1"}, relay.Header{Name: "X-Forwarded-Proto", Value: r.URL.Scheme})}
-	return in.service(w, r, o.Via, q)
+	return in.service(w, r, o.Grant.Via, q)
 }
 
 func (in *instance) countEgress(bytes int64) {

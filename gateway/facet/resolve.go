@@ -16,12 +16,14 @@ import (
 
 // place is where a facet's data lies, below the directory of all objects.
 type place struct {
+	id     string // the object's
+	n      int    // the facet's number
 	object string // the object's directory
 	file   string // the facet's database in it
 }
 
 func placeOf(o *registry.Object, n int) place {
-	return place{object: o.Dir(), file: filepath.Join(o.Dir(), strconv.Itoa(n)+".db")}
+	return place{id: o.ID, n: n, object: o.Dir(), file: filepath.Join(o.Dir(), strconv.Itoa(n)+".db")}
 }
 
 // resolve decides what the instance runs and on which data, as things stand now. It

@@ -79,6 +79,9 @@ func (in *instance) finish(failure error) {
 	}
 	var usage Usage
 	if in.sql != nil {
+		if err := in.noteAlarm(); err != nil { // set after the last word that left it
+			in.m.Log.Error("store a facet's alarm", "facet", in.address(), "error", err)
+		}
 		usage = sqlUsage(in.sql.Usage())
 		ctx, cancel := context.WithTimeout(context.Background(), killTime)
 		if err := in.sql.Close(ctx); err != nil {

@@ -16,9 +16,11 @@ import (
 const maxDepth = 4
 
 // starter is who is asked how to start a child: a facet, and the number of its start function.
+// With a stored spec nobody is asked: an alarm woke the child.
 type starter struct {
 	parent *instance
 	number uint64
+	stored *Spec
 }
 
 // errStarterGone means that the start function that was to be asked is no more: the call that

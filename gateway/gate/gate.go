@@ -42,6 +42,7 @@ type Gate struct {
 	db        string // path of the database file; its log lies beside it
 	top       string // the directory above which nothing is new
 	committed func() uint64
+	synced    func(uint64)
 	durable   atomic.Uint64
 
 	mu      sync.Mutex
@@ -52,11 +53,10 @@ type Gate struct {
 }
 
 // New returns the gate of a facet whose database is at db, below top. committed reads
-// its count of commits.
-func (s *Syncer) New(db, top string, committed func() uint64) *Gate {
-	g := &Gate{syncer: s, db: db, top: top, committed: committed, fresh: true}
+// its count of commits; synced is told up to which one they are durable.
+func (s *Syncer) New(db, top string, committed func() uint64, synced func(uint64)) *Gate {
+	g := &Gate{syncer: s, db: db, top: top, committed: committed, synced: synced, fresh: true}
 	g.cond = sync.NewCond(&g.mu)
-	g.durable.Store(0)
 	return g
 }
 
@@ -96,6 +96,7 @@ func (g *Gate) wait(want uint64) error {
 		} else {
 			g.fresh = false
 			g.durable.Store(covered)
+			g.synced(covered)
 		}
 		g.cond.Broadcast()
 	}

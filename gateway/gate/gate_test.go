@@ -28,7 +28,7 @@ func TestWait(t *testing.T) {
 	var committed atomic.Uint64
 	s := NewSyncer()
 	db, top := database(t)
-	g := s.New(db, top, committed.Load)
+	g := s.New(db, top, committed.Load, func(uint64) {})
 	if err := g.Wait(); err != nil || s.Syncs() != 0 {
 		t.Fatalf("nothing committed: %v after %d syncs", err, s.Syncs())
 	}
@@ -50,7 +50,7 @@ func TestOneSyncForAll(t *testing.T) {
 	var committed atomic.Uint64
 	s := NewSyncer()
 	db, top := database(t)
-	g := s.New(db, top, committed.Load)
+	g := s.New(db, top, committed.Load, func(uint64) {})
 	const waiters = 200
 	var wg sync.WaitGroup
 	for range waiters {
@@ -79,7 +79,7 @@ func TestFailureIsForEver(t *testing.T) {
 	if err := os.Mkdir(db+"-wal", 0o700); err != nil { // can't be opened for writing
 		t.Fatal(err)
 	}
-	g := s.New(db, top, committed.Load)
+	g := s.New(db, top, committed.Load, func(uint64) {})
 	committed.Add(1)
 	if err := g.Wait(); err == nil {
 		t.Fatal("no error")
@@ -95,7 +95,7 @@ func TestFailureIsForEver(t *testing.T) {
 func BenchmarkRead(b *testing.B) {
 	var committed atomic.Uint64
 	db, top := database(b)
-	g := NewSyncer().New(db, top, committed.Load)
+	g := NewSyncer().New(db, top, committed.Load, func(uint64) {})
 	committed.Add(1)
 	g.Wait()
 	for b.Loop() {
@@ -107,7 +107,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkCommit32(b *testing.B) {
 	var committed atomic.Uint64
 	db, top := database(b)
-	g := NewSyncer().New(db, top, committed.Load)
+	g := NewSyncer().New(db, top, committed.Load, func(uint64) {})
 	f, err := os.OpenFile(db+"-wal", os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		b.Fatal(err)

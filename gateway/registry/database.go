@@ -77,6 +77,15 @@ var migrations = []string{
 		address TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;
 	CREATE INDEX origin_object ON origin(object);`,
+	`CREATE TABLE alarm (
+		object  BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
+		n       INTEGER NOT NULL, -- the facet's number
+		at      INTEGER NOT NULL, -- milliseconds, as the facet set it
+		due     INTEGER NOT NULL, -- when to try next
+		attempt INTEGER NOT NULL, -- failures so far
+		start   BLOB,             -- how to start it where its supervisor must not be asked
+		PRIMARY KEY (object, n)
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // openDatabase opens and migrates the file; fresh tells that it was made now.

@@ -122,6 +122,23 @@ func TestEnsureObjectAtOnce(t *testing.T) {
 	}
 }
 
+func TestEnsureObjectInARemovedNamespace(t *testing.T) {
+	r := open(t, t.TempDir())
+	ns := create(t, r, "notes")
+	if err := r.RemoveNamespace(t.Context(), "notes", false); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.EnsureObject(t.Context(), ns, "alice"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(r.ObjectDir(newObject(ns, "alice", r.now()))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its directory is left behind: %v", err)
+	}
+	if n := r.CountObjects(ns); n != 0 {
+		t.Errorf("%d objects are counted", n)
+	}
+}
+
 func TestObjectsLists(t *testing.T) {
 	r := open(t, t.TempDir())
 	ns := create(t, r, "notes")

@@ -240,6 +240,7 @@ func FuzzParseDescription(f *testing.F) {
 	f.Add([]byte(head))
 	f.Add([]byte(head + `{"n":3,"name":"a%2F"}` + "\n" + `{"n":4,"parent":3,"name":"b"}` + "\n" + `{"n":3,"gone":true}` + "\n" + `{"n":`))
 	f.Add([]byte(head + `{"n":1099511627777,"name":"a"}` + "\n"))
+	f.Add([]byte(strings.Replace(head, `"alice"`, `"bob"`, 1))) // the id is another's
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := parseDescription(b)
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/yamux"
+
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
@@ -19,8 +21,8 @@ const SmallBody = 64 << 10
 
 // Options bound and shape one exchange.
 type Options struct {
-	// HeadTimeout is how long the head of the answer may take, from the request's end;
-	// a body still being sent counts as activity of the client's, not of the facet's, and does not extend it.
+	// HeadTimeout is how long the head of the answer may take: from the request's end, or from
+	// when the facet last took some of the request's body.
 	HeadTimeout time.Duration
 	// BodyLimit is the largest request body in bytes.
 	BodyLimit int64
@@ -84,9 +86,9 @@ func (x *exchange) small() error {
 	x.st = st
 	stop := context.AfterFunc(x.r.Context(), st.close)
 	defer stop()
+	x.limit()
 	if _, err := st.raw.Write(b); err != nil {
-		st.close()
-		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+		return x.finish(false, x.sendError(err))
 	}
 	again, err := x.answer()
 	return x.finish(again && stop(), err)
@@ -112,10 +114,12 @@ func (x *exchange) streaming() error {
 		x.asked = sync.OnceFunc(func() { close(up.ask) })
 	}
 	x.up = up
+	x.limit()
 	if _, err := st.raw.Write(appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
-		st.close()
-		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+		x.w.Header().Set("Connection", "close")
+		return x.finish(false, x.sendError(err))
 	}
+	st.raw.SetWriteDeadline(time.Time{}) // from here on the answer's deadline ends both
 	go up.run()
 	again, err := x.answer()
 	if up.cut(rc, st) {
@@ -127,7 +131,25 @@ func (x *exchange) streaming() error {
 			err = up.err // why the stream was closed under the answer
 		}
 	}
+	if err != nil && !errors.Is(err, ErrCut) {
+		x.w.Header().Set("Connection", "close") // see answer
+	}
 	return x.finish(again && stop(), err)
+}
+
+// limit bounds the time to the answer's head: a facet may leave what is sent to it unread, too.
+func (x *exchange) limit() {
+	if x.o.HeadTimeout > 0 {
+		x.st.before(time.Now().Add(x.o.HeadTimeout))
+	}
+}
+
+// sendError sorts an error of writing to the facet.
+func (x *exchange) sendError(err error) error {
+	if errors.Is(err, yamux.ErrTimeout) {
+		return fmt.Errorf("%w of %s", ErrHeadTimeout, x.o.HeadTimeout)
+	}
+	return facetError(err)
 }
 
 // finish keeps the stream for another request where both sides are through with this one.
@@ -147,9 +169,6 @@ func (x *exchange) finish(again bool, err error) error {
 // the stream is at the end of an exchange and may carry another.
 func (x *exchange) answer() (again bool, err error) {
 	st := x.st
-	if x.o.HeadTimeout > 0 {
-		st.readBefore(time.Now().Add(x.o.HeadTimeout))
-	}
 	resp, err := x.head()
 	if err != nil {
 		var timeout interface{ Timeout() bool }
@@ -158,9 +177,7 @@ func (x *exchange) answer() (again bool, err error) {
 		}
 		return false, facetError(err)
 	}
-	if x.o.HeadTimeout > 0 {
-		st.readBefore(time.Time{})
-	}
+	st.unlimitTime()
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusSwitchingProtocols:
@@ -180,6 +197,12 @@ func (x *exchange) answer() (again bool, err error) {
 	if x.o.Answer != nil {
 		x.o.Answer(x.q.Prefix, h)
 	}
+	if x.up != nil && !x.up.whole.Load() {
+		// An answer before its request's end. In full duplex net/http reads the rest of the body after
+		// the handler has returned, and takes its end for the beginning of the next request, which it
+		// then reads from two goroutines at once, and panics. So this connection carries no other request.
+		h.Set("Connection", "close")
+	}
 	x.w.WriteHeader(resp.StatusCode)
 	if err := x.body(resp); err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCut, err)
@@ -195,7 +218,11 @@ func (x *exchange) head() (*http.Response, error) {
 	for range wire.MaxInformal + 1 {
 		x.st.limitHead()
 		resp, err := http.ReadResponse(x.st.br, x.r)
+		spent := x.st.left == 0
 		x.st.unlimit()
+		if err != nil && spent { // however the parser took the end
+			return nil, errLongHead
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -103,14 +103,15 @@ type stream struct {
 	left int
 	back func()
 
-	mu     sync.Mutex
-	closed bool // guarded by mu
+	mu      sync.Mutex
+	closed  bool // guarded by mu
+	bounded bool // the answer's head is awaited, for a time; guarded by mu
 }
 
 // Read reads from the facet, through its output gate.
 func (s *stream) Read(p []byte) (int, error) {
 	if s.left == 0 {
-		return 0, fmt.Errorf("%w: a head of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
+		return 0, errLongHead
 	}
 	if s.left > 0 && len(p) > s.left {
 		p = p[:s.left]
@@ -125,6 +126,8 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
+var errLongHead = fmt.Errorf("%w: a head of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
+
 // limitHead bounds what is read until unlimit: a head, or trailers.
 func (s *stream) limitHead() { s.left = wire.MaxHeadBytes }
 func (s *stream) unlimit()   { s.left = -1 }
@@ -138,9 +141,36 @@ func (s *stream) close() {
 		return
 	}
 	s.closed = true
-	s.raw.Close()
 	s.raw.SetReadDeadline(time.Now())
 	s.back()
+	go s.raw.Close() // waits where the facet reads nothing, until its wire is given up
+}
+
+// before bounds the reads to come, and writes; extend moves the bound of the reads while it stands,
+// and unlimitTime lifts it.
+func (s *stream) before(t time.Time) {
+	s.readBefore(t)
+	s.raw.SetWriteDeadline(t)
+	s.mu.Lock()
+	s.bounded = true
+	s.mu.Unlock()
+}
+
+func (s *stream) extend(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bounded && !s.closed {
+		s.raw.SetReadDeadline(t)
+	}
+}
+
+func (s *stream) unlimitTime() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bounded && !s.closed {
+		s.raw.SetReadDeadline(time.Time{})
+	}
+	s.bounded = false
 }
 
 // readBefore bounds the reads to come; a stream that was closed stays so.
@@ -175,7 +205,7 @@ func (s *Session) open() (*stream, error) {
 	}
 	if err != nil {
 		s.budget.Give()
-		return nil, fmt.Errorf("%w: %w", ErrFacetGone, err)
+		return nil, facetError(err)
 	}
 	st := &stream{raw: raw, gate: s.gate, left: -1, back: s.budget.Give}
 	st.br = readers.Get().(*bufio.Reader)
@@ -211,9 +241,13 @@ func (s *Session) Close() {
 	}
 }
 
-// facetError sorts an error of reading an answer.
+// facetError sorts an error of a stream's.
 func facetError(err error) error {
 	switch {
+	case errors.Is(err, yamux.ErrConnectionWriteTimeout):
+		return fmt.Errorf("%w: it reads nothing while bytes wait for it", ErrProtocol)
+	case errors.Is(err, yamux.ErrRemoteGoAway):
+		return fmt.Errorf("%w: it takes no more streams", ErrProtocol)
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrOutput):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, yamux.ErrConnectionReset),

@@ -15,6 +15,13 @@ func (x *exchange) tunnel(resp *http.Response) error {
 	if asked == "" || !strings.EqualFold(asked, got) {
 		return fmt.Errorf("%w: it switches to %q where the client asked for %q", ErrProtocol, got, asked)
 	}
+	if x.up != nil {
+		// After Hijack nobody may read the request's body, and what follows it on the connection is the tunnel's.
+		if !x.up.whole.Load() {
+			return fmt.Errorf("%w: it switches protocols in the midst of its request's body", ErrClientGone)
+		}
+		<-x.up.done
+	}
 	h := x.w.Header()
 	copyHeader(h, resp.Header)
 	if x.o.Answer != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type upload struct {
 	done   chan struct{} // closed when run has returned
 	cancel func()        // ends the exchange: the client's side failed
 	err    error         // set before done is closed
+	whole  atomic.Bool   // the body was read to its end
 
 	mu      sync.Mutex
 	stop    bool // no further read of the body; guarded by mu
@@ -94,6 +96,9 @@ func (u *upload) read(p []byte) (int, error) {
 	u.reading = true
 	u.mu.Unlock()
 	n, err := u.x.r.Body.Read(p)
+	if err == io.EOF {
+		u.whole.Store(true)
+	}
 	u.mu.Lock()
 	u.reading = false
 	u.mu.Unlock()
@@ -138,7 +143,10 @@ func (u *upload) send() error {
 				out = frameChunk(buf, n)
 			}
 			if _, werr := u.x.st.raw.Write(out); werr != nil {
-				return fmt.Errorf("%w: %w", ErrFacetGone, werr)
+				return facetError(werr)
+			}
+			if t := u.x.o.HeadTimeout; t > 0 {
+				u.x.st.extend(time.Now().Add(t))
 			}
 		}
 		if err == io.EOF {
@@ -155,7 +163,7 @@ func (u *upload) send() error {
 		return nil
 	}
 	if _, err := u.x.st.raw.Write(appendTrailers([]byte("0\r\n"), u.x.r.Trailer)); err != nil {
-		return fmt.Errorf("%w: %w", ErrFacetGone, err)
+		return facetError(err)
 	}
 	return nil
 }

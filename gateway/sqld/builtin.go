@@ -88,6 +88,12 @@ func (t *task) builtin(number uint64) error {
 			return err
 		}
 	}
+	switch number {
+	case sqlchan.AlarmSet:
+		c.alarm = max(1, t.args[0].n)
+	case sqlchan.AlarmDelete:
+		c.alarm = -1
+	}
 	before := c.Counters()
 	err := t.one(s, &binder{args: t.args}, true, true)
 	c.done(s)

@@ -60,6 +60,7 @@ type channel struct {
 	live     map[uint32]*task // unanswered requests
 	parts    map[uint32]*assembly
 	partial  int // bytes in parts
+	waiting  int // tasks that wait to send
 }
 
 // assembly is a message of which more packets are to come.
@@ -82,7 +83,6 @@ type session struct {
 	queue     []*task
 	idleSince int64 // when the last request of an open transaction ended
 	expired   bool  // the transaction was rolled back; its next request is told
-	closed    bool
 }
 
 // buffers hold packets; one more byte shows a packet that is too long.
@@ -303,7 +303,9 @@ func (ch *channel) work(t *task) (reader bool) {
 		reader = t.inline
 		s := t.session
 		ch.mu.Lock()
-		delete(ch.live, t.request)
+		if ch.live[t.request] == t {
+			delete(ch.live, t.request)
+		}
 		ch.reading.Add(-t.size)
 		var next *task
 		if len(s.queue) > 0 {
@@ -311,9 +313,6 @@ func (ch *channel) work(t *task) (reader bool) {
 			s.queue = append(s.queue[:0], s.queue[1:]...)
 		} else {
 			s.busy = false
-			if s.closed {
-				delete(ch.sessions, s.id)
-			}
 		}
 		ch.mu.Unlock()
 		t.free()
@@ -322,6 +321,16 @@ func (ch *channel) work(t *task) (reader bool) {
 		}
 		next.inline = reader
 		t = next
+	}
+}
+
+// answered forgets a request before its last message is sent: its number is the
+// client's again from then on.
+func (ch *channel) answered(t *task) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.live[t.request] == t {
+		delete(ch.live, t.request)
 	}
 }
 
@@ -341,10 +350,10 @@ func (ch *channel) end(err error) {
 	for _, t := range ch.live {
 		t.signal(stopEnded)
 	}
-	ch.mu.Unlock()
 	if first {
 		ch.file.SetDeadline(time.Unix(1, 0)) // wakes the reader and those that wait to send
 	}
+	ch.mu.Unlock()
 }
 
 // finish gives back what the sessions hold. No goroutine is on the channel any more.
@@ -393,20 +402,35 @@ func (ch *channel) send(p []byte, waiting func()) error {
 	return fmt.Errorf("send on the SQL channel: %w", err)
 }
 
+// allowSend gives the client time to read. The channel's mutex is held.
+func (ch *channel) allowSend() {
+	if !ch.ended.Load() {
+		ch.file.SetWriteDeadline(time.Now().Add(sendTimeout))
+	}
+}
+
 // waitSend sends a packet once there is room, for which the client has sendTimeout.
 func (ch *channel) waitSend(p []byte) error {
 	if ch.ended.Load() {
 		return errGone
 	}
-	ch.file.SetWriteDeadline(time.Now().Add(sendTimeout))
-	if ch.ended.Load() {
-		ch.file.SetDeadline(time.Unix(1, 0))
+	// The deadline is that of all who wait, and begins anew only when something
+	// was sent: otherwise each that comes would give the client more time.
+	ch.mu.Lock()
+	if ch.waiting++; ch.waiting == 1 {
+		ch.allowSend()
 	}
+	ch.mu.Unlock()
 	var opErr error
 	err := ch.raw.Write(func(uintptr) bool {
 		opErr = ch.trySend(p)
 		return opErr != unix.EAGAIN
 	})
+	ch.mu.Lock()
+	if ch.waiting--; ch.waiting > 0 && err == nil {
+		ch.allowSend()
+	}
+	ch.mu.Unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if ch.ended.Load() {
 			return errGone

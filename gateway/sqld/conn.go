@@ -43,10 +43,11 @@ type conn struct {
 	trusted bool
 	last    *session // whose counters the connection has
 
-	ops        int  // between two calls of progress, as it is set
-	committing bool // db.commitMu is held
-	changed    bool // a session changed its settings
-	broken     bool // it panicked
+	ops        int   // between two calls of progress, as it is set
+	committing bool  // db.commitMu is held
+	alarm      int64 // set in the transaction that is open: unix milliseconds, -1 none, 0 untouched
+	changed    bool  // a session changed its settings
+	broken     bool  // it panicked
 
 	cache    map[string]*statement
 	text     int // bytes of the texts in cache
@@ -76,7 +77,7 @@ func openConn(db *database, first bool) (*conn, error) {
 		Expired:    func() bool { return c.task != nil && c.task.expired() },
 		Authorize:  c.authorize,
 		Committing: c.commit,
-		Committed:  db.committed,
+		Committed:  c.committed,
 		Busy:       c.busy,
 	})
 	if err != nil {
@@ -86,8 +87,47 @@ func openConn(db *database, first bool) (*conn, error) {
 		c.Conn.Close()
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	if first {
+		if err := c.readAlarm(); err != nil {
+			c.Conn.Close()
+			return nil, fmt.Errorf("read the alarm: %w", err)
+		}
+	}
 	c.trusted = false
 	return c, nil
+}
+
+// committed is called when a transaction has committed. The alarm that it set is shown before the
+// commit is counted, so that the gateway learns of it before anybody learns of the commit.
+func (c *conn) committed(pages int) {
+	if c.alarm != 0 {
+		c.db.slot.Load().Alarm.Store(c.alarm)
+		c.alarm = 0
+	}
+	c.db.committed(pages)
+}
+
+// readAlarm shows the alarm of a database that is opened: the gateway may have been killed between
+// its commit and taking note of it.
+func (c *conn) readAlarm() error {
+	at := int64(-1)
+	s, _, err := c.prepare([]byte("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_fgw_alarm'"))
+	if err != nil {
+		return err
+	}
+	found, err := s.Step()
+	c.done(s)
+	if err == nil && found {
+		if s, _, err = c.prepare([]byte("SELECT at FROM _fgw_alarm")); err != nil {
+			return err
+		}
+		if found, err = s.Step(); found {
+			at = s.ColumnInt64(0)
+		}
+		c.done(s)
+	}
+	c.db.slot.Load().Alarm.Store(at)
+	return err
 }
 
 func (c *conn) configure(first bool) error {
@@ -122,6 +162,7 @@ func (c *conn) configure(first bool) error {
 			return err
 		}
 	}
+	c.HideFile()
 	return nil
 }
 

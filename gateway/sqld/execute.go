@@ -77,7 +77,7 @@ func (t *task) answer() {
 		return
 	}
 	if t.typ == sqlchan.Prepare {
-		t.flush()
+		t.last()
 		return
 	}
 	t.finish(res)
@@ -172,6 +172,9 @@ func (t *task) execute(sql []byte, rows bool) (res sqlchan.Result, err error) {
 		res.LastInsertID = after.LastInsertRowID
 		if err != nil || last {
 			return res, err
+		}
+		if !c.Writing() { // what follows may take its time
+			t.db.writers.release(t.session)
 		}
 	}
 	if !ran && rows {
@@ -331,12 +334,15 @@ func (t *task) rollback() error {
 	return t.own("ROLLBACK")
 }
 
-// close forgets the session.
+// close forgets the session, unless requests that came behind the CLOSE have
+// begun another of its number.
 func (t *task) close() {
 	t.session.release()
 	t.ch.mu.Lock()
-	t.session.closed = len(t.session.queue) == 0
-	t.ch.mu.Unlock()
+	defer t.ch.mu.Unlock()
+	if len(t.session.queue) == 0 {
+		delete(t.ch.sessions, t.session.id)
+	}
 }
 
 // count adds what the task did to its database's counts.

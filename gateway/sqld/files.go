@@ -38,6 +38,9 @@ func (w *worker) remove(files []string) error {
 	return errors.Join(errs...)
 }
 
+// errRemoved ends the channels of a database that is removed or replaced.
+var errRemoved = errors.New("the database was removed")
+
 // quiesce ends a file's channels, closes its connections and forgets it.
 func (w *worker) quiesce(file string) error {
 	w.mu.Lock()
@@ -50,7 +53,7 @@ func (w *worker) quiesce(file string) error {
 	db := w.databases[file]
 	w.mu.Unlock()
 	for _, id := range ids {
-		w.detach(id)
+		w.endAndWait(id, errRemoved)
 	}
 	if db == nil {
 		return nil

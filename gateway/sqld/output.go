@@ -261,6 +261,7 @@ func (t *task) fail(f *sqlchan.Failure) {
 // last sends the end of the answer. The statement is over: its turn is not taken again.
 func (t *task) last() {
 	t.settled()
+	t.ch.answered(t)
 	if err := t.sendAll(); err != nil {
 		t.ch.end(err)
 	}

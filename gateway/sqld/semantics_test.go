@@ -547,3 +547,18 @@ func TestLikeUsesAnIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestNumbersComeBack uses a request's number, and a session's place, again at
+// once after its answer.
+func TestNumbersComeBack(t *testing.T) {
+	c := serveFile(t)
+	c.ok(c.exec(1, "CREATE TABLE t (a)"))
+	for i := range 500 {
+		s := uint16(i%400 + 2)
+		// Long enough that another goroutine reads meanwhile.
+		c.send(sqlchan.Query, s, 7, payload(0, 1, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT 8000) SELECT count(*) FROM c", nil))
+		c.ok(c.wait(s, 7))
+		c.send(sqlchan.Close, s, 7, nil)
+		c.ok(c.wait(s, 7))
+	}
+}

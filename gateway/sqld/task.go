@@ -330,6 +330,7 @@ func (t *task) settle() {
 		return
 	}
 	s.conn = nil
+	c.alarm = 0 // of a transaction that was rolled back
 	s.counters = c.Counters()
 	if t.db.walPages.Load() >= checkpointPages && t.db.walPages.Load() < checkpointHard {
 		t.handOff()

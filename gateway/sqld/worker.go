@@ -124,13 +124,16 @@ func (w *worker) unref(db *database) {
 	}
 }
 
-// detach ends a channel and waits until it has given back everything.
-func (w *worker) detach(id uint64) {
+// detach takes a channel back for the gateway.
+func (w *worker) detach(id uint64) { w.endAndWait(id, errDetached) }
+
+// endAndWait ends a channel and waits until it has given back everything.
+func (w *worker) endAndWait(id uint64, why error) {
 	w.mu.Lock()
 	ch := w.channels[id]
 	w.mu.Unlock()
 	if ch != nil {
-		ch.end(errDetached)
+		ch.end(why)
 		<-ch.closed
 	}
 }

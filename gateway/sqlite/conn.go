@@ -90,6 +90,19 @@ func giveTLS(t *libc.TLS) {
 // it for itself: no other process may have it open, and the write-ahead log's
 // index lives in memory. What it allocates is charged to account.
 func Open(path string, account *Account, hooks Hooks) (*Conn, error) {
+	c, err := openPlain(path, account, hooks)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.replaceFunctions(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// openPlain opens the file with SQLite's own functions.
+func openPlain(path string, account *Account, hooks Hooks) (*Conn, error) {
 	tls, err := takeTLS()
 	if err != nil {
 		return nil, err
@@ -106,16 +119,15 @@ func Open(path string, account *Account, hooks Hooks) (*Conn, error) {
 		c.Close()
 		return nil, err
 	}
-	if err := c.prepareConnection(); err != nil {
+	if err := c.install(); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// prepareConnection installs the hooks and the replaced functions.
-func (c *Conn) prepareConnection() error {
-	c.hideFile()
+// install sets the hooks.
+func (c *Conn) install() error {
 	lib.Xsqlite3_progress_handler(c.tls, c.db, OrdinaryOps, callback(onProgress), 0)
 	if rc := lib.Xsqlite3_set_authorizer(c.tls, c.db, callback(onAuthorize), 0); rc != lib.SQLITE_OK {
 		return c.fail(rc)
@@ -123,7 +135,7 @@ func (c *Conn) prepareConnection() error {
 	lib.Xsqlite3_commit_hook(c.tls, c.db, callback(onCommit), 0)
 	lib.Xsqlite3_wal_hook(c.tls, c.db, callback(onWAL), 0)
 	lib.Xsqlite3_busy_handler(c.tls, c.db, callback(onBusy), 0)
-	return c.replaceFunctions()
+	return nil
 }
 
 // Close closes the connection; statements of it must be closed before.
@@ -234,10 +246,11 @@ func (c *Conn) ReleaseMemory() { lib.Xsqlite3_db_release_memory(c.tls, c.db) }
 // in a name of its own. It lives as long as the process.
 var noName [8]byte
 
-// hideFile makes SQLite know no name of the file any more, so that no statement
+// HideFile makes SQLite know no name of the file any more, so that no statement
 // can ask for it. It is open already; the log's name and what the VFS keeps are
-// separate.
-func (c *Conn) hideFile() {
+// separate. The journal mode must be set before: SQLite takes a database without
+// a name for a temporary one, which has no write-ahead log.
+func (c *Conn) HideFile() {
 	db := (*lib.Tsqlite3)(ptr(c.db))
 	tree := (*lib.TBtree)(ptr((*lib.TDb)(ptr(db.FaDb)).FpBt))
 	(*lib.TPager)(ptr((*lib.TBtShared)(ptr(tree.FpBt)).FpPager)).FzFilename = address(noName[4:])

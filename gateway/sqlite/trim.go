@@ -293,7 +293,7 @@ func readUTF8(b []byte) (char uint32, n int) {
 		char = char<<6 + uint32(b[n]&0x3f)
 		n++
 	}
-	if char < 0x80 || char&0xFFFFF800 == 0xD800 || char&0xFFFFFFFE == 0xFFFE {
+	if char < 0x80 || char&0xFFFFF800 == 0xD800 {
 		char = 0xFFFD
 	}
 	return char, n

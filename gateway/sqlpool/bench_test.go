@@ -1,11 +1,14 @@
 package sqlpool
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	"golang.org/x/sys/unix"
@@ -43,6 +46,30 @@ func clientConn(b *testing.B, f *os.File) net.Conn {
 	return c
 }
 
+// reportCPU reports the CPU time per operation of this process and another, which
+// says more than the clock does on a machine that is busy.
+func reportCPU(b *testing.B, pid int) (done func()) {
+	b.Helper()
+	used := func() time.Duration {
+		var self unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &self); err != nil {
+			b.Fatal(err)
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		var user, system int64
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		fmt.Sscan(fields[11], &user)
+		fmt.Sscan(fields[12], &system)
+		const tick = 10 * time.Millisecond
+		return time.Duration(self.Utime.Nano()+self.Stime.Nano()) + time.Duration(user+system)*tick
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(used()-before)/float64(b.N)/1000, "cpu-µs/op") }
+}
+
 // BenchmarkEcho is the floor: one packet to another process and back.
 func BenchmarkEcho(b *testing.B) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -61,6 +88,7 @@ func BenchmarkEcho(b *testing.B) {
 	c := clientConn(b, os.NewFile(uintptr(fds[0]), "echo"))
 	b.Cleanup(func() { c.Close(); cmd.Wait() })
 	buf := make([]byte, 64)
+	defer reportCPU(b, cmd.Process.Pid)()
 	for b.Loop() {
 		if _, err := c.Write(buf[:44]); err != nil {
 			b.Fatal(err)
@@ -72,8 +100,8 @@ func BenchmarkEcho(b *testing.B) {
 }
 
 // benchTable is a channel to a database with a table of rows.
-func benchTable(b *testing.B) net.Conn {
-	p, _ := pool(b, nil)
+func benchTable(b *testing.B) (net.Conn, *process) {
+	p, s := pool(b, nil)
 	cl := attach(b, p, AttachOptions{})
 	cl.exec(1, "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER)")
 	cl.exec(1, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 10000) INSERT INTO t SELECT i, 'name ' || i, 0 FROM c")
@@ -87,7 +115,7 @@ func benchTable(b *testing.B) net.Conn {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return clientConn(b, os.NewFile(uintptr(fd), "channel"))
+	return clientConn(b, os.NewFile(uintptr(fd), "channel")), s.last.Load()
 }
 
 func readRequest(session uint16, request uint32, id int64) []byte {
@@ -100,9 +128,10 @@ func readRequest(session uint16, request uint32, id int64) []byte {
 
 // BenchmarkRead is one caller's read by primary key.
 func BenchmarkRead(b *testing.B) {
-	c := benchTable(b)
+	c, worker := benchTable(b)
 	buf := make([]byte, sqlchan.MaxPacket)
 	i := int64(0)
+	defer reportCPU(b, worker.PID())()
 	for b.Loop() {
 		i++
 		if _, err := c.Write(readRequest(1, uint32(i), i%10000+1)); err != nil {
@@ -124,7 +153,7 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkReadPipelined is 64 callers' reads at once, on 16 sessions: the time of one.
 func BenchmarkReadPipelined(b *testing.B) {
-	c := benchTable(b)
+	c, worker := benchTable(b)
 	const callers = 64
 	tokens := make(chan struct{}, callers)
 	for range callers {
@@ -145,6 +174,7 @@ func BenchmarkReadPipelined(b *testing.B) {
 		}
 	}()
 	i := int64(0)
+	defer reportCPU(b, worker.PID())()
 	for b.Loop() {
 		i++
 		select {

@@ -130,6 +130,17 @@ func (c *Channel) InTransaction() bool {
 	return !c.disposed && c.slot.Transactions.Load() > 0
 }
 
+// Alarm is the alarm that the database's last commit left: unix milliseconds, -1 for
+// none, 0 where the worker has not looked since the first channel was attached.
+func (c *Channel) Alarm() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.disposed {
+		return 0
+	}
+	return c.slot.Alarm.Load()
+}
+
 // Done is closed when the worker has ended the channel, or a statement of it
 // hung its worker; Err tells why. It is not closed by Close or by the client's leaving.
 func (c *Channel) Done() <-chan struct{} { return c.done }

@@ -9,14 +9,24 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+	"golang.org/x/sys/unix"
 )
 
-// stuck is a statement of which one operation, the sorting of long keys that
-// differ at their ends alone, takes far longer than its deadline; nothing looks
-// at it meanwhile. It needs more memory than a database gets by default.
-const stuck = "SELECT count(*) FROM (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT 3800) SELECT i FROM c ORDER BY zeroblob(100000) || i LIMIT 3000)"
+const endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c"
 
-var stuckLimits = Limits{Memory: 450 << 20, StatementTimeout: 800 * time.Millisecond}
+// sorting is a statement that spends much of its time in one operation.
+const sorting = "SELECT count(*) FROM (WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT 1900) SELECT row_number() OVER (ORDER BY zeroblob(100000) || (i*7919%1900)) FROM c)"
+
+// query is the payload of a QUERY without arguments.
+func query(sql string) []byte {
+	b, _ := sqlchan.AppendArgs(sqlchan.AppendText([]byte{0, 8}, sql), nil)
+	return b
+}
+
+// running tells whether a statement of the client's database runs.
+func running(c *client) bool {
+	return c.c.slot.Running[0].Seq.Load()|c.c.slot.Running[1].Seq.Load() != 0
+}
 
 // TestKilledUnderLoad kills the worker while eight clients write: what was
 // acknowledged is there afterwards, each client learns of the RESET, and all go on.
@@ -84,19 +94,28 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// TestStuckStatement has the worker of a statement that nothing stops replaced;
-// the culprit's channel ends, the others go on.
+// TestStuckStatement has a worker replaced that does not come back from a
+// statement (it is stopped by a signal, since no statement is left that would do
+// that to it reliably); the culprit's channel ends, the others go on.
 func TestStuckStatement(t *testing.T) {
 	p, s := pool(t, nil)
 	other := attach(t, p, AttachOptions{Object: "other"})
 	other.exec(1, "CREATE TABLE t (a); INSERT INTO t VALUES (1)")
 	other.exec(1, "BEGIN")
-	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: stuckLimits})
+	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: Limits{StatementTimeout: 200 * time.Millisecond}})
 	began := time.Now()
-	if _, err := culprit.do(sqlchan.Query, 1, stuck); err == nil || !strings.Contains(err.Error(), "ended") {
+	req, err := culprit.start(sqlchan.Query, 1, query(endless))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the statement to run", func() bool { return running(culprit) })
+	if err := unix.Kill(s.last.Load().PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := culprit.wait(1, req); err == nil || !strings.Contains(err.Error(), "ended") {
 		t.Fatalf("the statement came back: %v", err)
 	}
-	if d := time.Since(began); d > 4*time.Second {
+	if d := time.Since(began); d < grace || d > 3*time.Second {
 		t.Errorf("it took %v", d)
 	}
 	<-culprit.c.Done()
@@ -125,9 +144,7 @@ func TestStuckStatementsLeaveTurns(t *testing.T) {
 	p, _ := pool(t, nil)
 	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: Limits{Memory: 200 << 20, StatementTimeout: 2 * time.Second}})
 	for s := range uint16(3) {
-		b := sqlchan.AppendText([]byte{0, 8}, stuck)
-		b, _ = sqlchan.AppendArgs(b, nil)
-		if _, err := culprit.start(sqlchan.Query, s+1, b); err != nil {
+		if _, err := culprit.start(sqlchan.Query, s+1, query(sorting)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,9 +164,7 @@ func TestTurns(t *testing.T) {
 	p, _ := pool(t, nil)
 	greedy := attach(t, p, AttachOptions{Object: "greedy", Limits: Limits{StatementTimeout: 3 * time.Second}})
 	for s := range uint16(16) {
-		b := sqlchan.AppendText([]byte{0, 8}, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c")
-		b, _ = sqlchan.AppendArgs(b, nil)
-		if _, err := greedy.start(sqlchan.Query, s+1, b); err != nil {
+		if _, err := greedy.start(sqlchan.Query, s+1, query(endless)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,14 +189,11 @@ func TestCrashes(t *testing.T) {
 	p, s := pool(t, nil)
 	c := attach(t, p, AttachOptions{})
 	for i := range suspectTimes {
-		b := sqlchan.AppendText([]byte{0, 8}, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c")
-		b, _ = sqlchan.AppendArgs(b, nil)
-		req, err := c.start(sqlchan.Query, 1, b)
+		req, err := c.start(sqlchan.Query, 1, query(endless))
 		if err != nil {
 			t.Fatal(err)
 		}
-		slot := c.c.slot
-		until(t, "the statement to run", func() bool { return slot.Running[0].Seq.Load()|slot.Running[1].Seq.Load() != 0 })
+		until(t, "the statement to run", func() bool { return running(c) })
 		s.last.Load().Kill()
 		_, err = c.wait(1, req)
 		var gone reset

@@ -39,7 +39,7 @@ type alone struct {
 	cmd  *exec.Cmd
 	line string // what it printed first
 	url  string
-	errs strings.Builder
+	errs strings.Builder // what it said on standard error, once it has ended
 }
 
 func runAlone(t *testing.T, bin, dir string, env ...string) *alone {
@@ -73,6 +73,8 @@ func TestAppOnItsOwn(t *testing.T) {
 	for i := range 2 { // the second time on the data of the first
 		a := runAlone(t, bin, dir, "FGW_LISTEN=127.0.0.1:0")
 		if a.url == "" || !strings.Contains(a.line, filepath.Join(dir, ".fgw", "dev.db")) {
+			a.cmd.Process.Kill()
+			a.end()
 			t.Fatalf("printed %q\n%s", a.line, a.errs.String())
 		}
 		resp, err := http.PostForm(a.url, url.Values{"name": {"Ada"}, "message": {"hello"}})

@@ -13,7 +13,8 @@ import (
 	"github.com/facetgateway/fgw/sdk/facettest"
 )
 
-// The test's own binary is the program fgw, as far as the SDK needs one.
+// The test's own binary is the program fgw, as far as the SDK needs one. The race detector checks pointers in a way that
+// the SQL engine, translated from C, does not survive: where it is built in (raced), the worker is the fgw that $FGW names.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sqld" {
 		file := os.Args[len(os.Args)-1]
@@ -26,7 +27,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Setenv("FGW", os.Args[0])
+	switch {
+	case !raced:
+		os.Setenv("FGW", os.Args[0])
+	case os.Getenv("FGW") == "":
+		fmt.Println("skipped: under the race detector these tests need FGW=/path/to/fgw")
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,10 +1,10 @@
 // Package cgroup gives each process of the gateway its own control groups, on
 // machines with cgroup v1 (each controller a hierarchy) and v2 (one for all).
 //
-// containerd/cgroups makes, limits and removes them. Two things are done directly: joining, since
-// the library moves processes in the way that takes 10 ms on an idle machine, and
+// containerd/cgroups makes and limits them. Three things are done directly: joining, since
+// the library moves processes in the way that takes 10 ms on an idle machine;
 // reading the few counters that the end of a process needs, since the library
-// reads all there are.
+// reads all there are; and removing, since it looks into each group before.
 package cgroup
 
 import (

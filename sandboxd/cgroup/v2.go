@@ -297,5 +297,8 @@ func (g *v2Group) Delete() error {
 			unix.Close(g.into)
 		}
 	})
-	return g.manager.Delete()
+	if err := unix.Rmdir(g.dir); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove cgroup: %w", err)
+	}
+	return nil
 }

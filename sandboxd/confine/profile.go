@@ -85,3 +85,22 @@ func SQLD(filter []byte) Profile {
 		Rlimits: noSecrets, DropBounds: true, Identity: true, Landlock: true,
 	}
 }
+
+// Limits of a builder. The largest file that a build writes is the executable, which may have 100 MB.
+const (
+	builderFileBytes = 128 << 20
+	builderFiles     = 1024
+)
+
+// Builder runs the Go toolchain on hostile sources. Unlike the others it starts programs: those of the toolchain,
+// which inherit all that is set here.
+func Builder(filter []byte) Profile {
+	return Profile{
+		Name: "fgw-builder", Namespaces: NamespacesSQLD, Filter: filter, Hostname: "builder",
+		Rlimits: append([]Rlimit{
+			{unix.RLIMIT_FSIZE, builderFileBytes},
+			{unix.RLIMIT_NOFILE, builderFiles},
+		}, noSecrets...),
+		DropBounds: true, Identity: true, Landlock: true,
+	}
+}

@@ -33,6 +33,11 @@ type Bind struct {
 	Writable bool
 	Optional bool // left out where the source does not exist
 	Devices  bool // device nodes work
+
+	// Scratch makes it no tree of the host's but an empty one of that many bytes, in memory, for user
+	// Owner: what is written there is charged to the child and gone with it. Nothing in it can be executed.
+	Scratch int64
+	Owner   int
 }
 
 // Names of the mount interface that x/sys does not wrap.
@@ -88,14 +93,14 @@ func (r *Root) Close() {
 	r.fd, r.trees = -1, nil
 }
 
-// detachedTmpfs makes an empty file system that holds a few empty files at most.
-func detachedTmpfs() (int, error) {
+// detachedTmpfs makes an empty file system that holds a few empty files at most, unless options say otherwise.
+func detachedTmpfs(options ...[2]string) (int, error) {
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("open a tmpfs: %w", err)
 	}
 	defer unix.Close(fs)
-	for _, o := range [][2]string{{"size", "64k"}, {"nr_inodes", "64"}, {"mode", "0555"}} {
+	for _, o := range append([][2]string{{"size", "64k"}, {"nr_inodes", "64"}, {"mode", "0555"}}, options...) {
 		if err := fsconfig(fs, fsconfigSetString, o[0], o[1]); err != nil {
 			return -1, fmt.Errorf("set tmpfs %s: %w", o[0], err)
 		}
@@ -126,6 +131,9 @@ func fsconfig(fd int, cmd uintptr, key, value string) error {
 
 // add clones b's source as a detached mount and makes the place where the child hangs it.
 func (r *Root) add(b Bind) error {
+	if b.Scratch > 0 {
+		return r.scratch(b)
+	}
 	from, name, flags := unix.AT_FDCWD, b.Path, uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if name == "" {
 		from, flags = b.FD, flags|unix.AT_EMPTY_PATH

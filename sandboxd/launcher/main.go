@@ -158,7 +158,7 @@ func (l *launcher) start(r Request, files []int) error {
 func (l *launcher) answer(e Event, pid, pidfd int) error {
 	var oob []byte
 	if pid > 0 {
-		oob = unix.UnixCredentials(&unix.Ucred{Pid: int32(pid), Uid: 0, Gid: 0})
+		oob = unix.UnixCredentials(&unix.Ucred{Pid: int32(pid), Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())})
 		oob = append(oob, unix.UnixRights(pidfd)...)
 	}
 	for {

@@ -146,7 +146,7 @@ func (c *Client) call(ctx context.Context, m Message, files ...*os.File) (Messag
 	case <-c.done:
 		return m, ErrClosed
 	case <-ctx.Done():
-		if m.Op == OpSpawnFacet || m.Op == OpSpawnSQLD {
+		if m.Op.spawns() {
 			go c.abandon(answer)
 		}
 		return m, ctx.Err()

@@ -25,6 +25,7 @@ const (
 	OpStats       Op = 5 // Process
 	OpConfinement Op = 6 // Process; the answer's text is JSON
 	OpReady       Op = 7 // the gateway serves
+	OpSpawnBuild  Op = 8 // Args: memory, processes, cpu, number of the module tree; descriptors: job, output
 )
 
 // What sandboxd sends.
@@ -41,6 +42,7 @@ const (
 	Gone    = 1 << 2 // REPLY: no such process (any more)
 	OOM     = 1 << 3 // EXIT
 	SIGSYS  = 1 << 4 // EXIT: killed by its system call filter
+	Warm    = 1 << 5 // SPAWN_BUILD: the builder fills the shared cache
 )
 
 // HeadBytes is the size of every request and of the fixed part of every answer.

@@ -244,3 +244,18 @@ func ReadStartAnswer(r io.Reader) (*StartAnswer, error) {
 	}
 	return a, nil
 }
+
+// ReadAnswerMessage reads a message of up to most bytes: the answer to a question.
+func ReadAnswerMessage(r io.Reader, most int) ([]byte, error) {
+	var h [4]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(h[:])
+	if uint64(n) > uint64(most) {
+		return nil, fmt.Errorf("answer of %d bytes: %w", n, ErrTooLarge)
+	}
+	body := make([]byte, n)
+	_, err := io.ReadFull(r, body)
+	return body, err
+}

@@ -34,8 +34,9 @@ type Slot struct {
 	Storage                                   atomic.Int64 // bytes of database and log
 	Unsynced                                  atomic.Int64 // bytes of log since Durable, about
 	Transactions                              atomic.Int64 // sessions with one open
+	Alarm                                     atomic.Int64 // as committed: unix milliseconds, -1 none, 0 not looked at yet
 	Running                                   [MaxRunning]Running
-	_                                         [32 - 10 - 3*MaxRunning]uint64
+	_                                         [32 - 11 - 3*MaxRunning]uint64
 }
 
 const slotSize = int(unsafe.Sizeof(Slot{}))
@@ -100,6 +101,7 @@ func (s *Slot) Clear() {
 // Stopped clears what a worker that has ended left running.
 func (s *Slot) Stopped() {
 	s.Transactions.Store(0)
+	s.Alarm.Store(0)
 	for i := range s.Running {
 		s.Running[i].Seq.Store(0)
 	}

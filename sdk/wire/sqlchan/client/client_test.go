@@ -114,6 +114,41 @@ func TestQueryStreamsWithCredit(t *testing.T) {
 	}
 }
 
+func TestWholeResult(t *testing.T) {
+	c, p := newPair(t)
+	s := newSession(t, c)
+	alongside(t, func() {
+		p.whole(p.expect(sqlchan.Query), sqlchan.Result{InTx: true, RowsAffected: 2}, int64(1), "two")
+		p.whole(p.expect(sqlchan.Query), sqlchan.Result{})
+		p.whole(p.expect(sqlchan.Query), sqlchan.Result{}, strings.Repeat("x", 200_000))
+		p.done(p.expect(sqlchan.Exec), sqlchan.Result{})
+	})
+	r, err := s.Query(t.Context(), "UPDATE … RETURNING a", nil)
+	if err != nil || !s.InTx() {
+		t.Fatal(err)
+	}
+	if all, err := readAll(r); fmt.Sprint(all) != "[1 two]" || err != nil || r.Result().RowsAffected != 2 {
+		t.Errorf("%v %v", all, err)
+	}
+	r, err = s.Query(t.Context(), "SELECT …", nil)
+	if err != nil || len(r.Columns()) != 1 || s.InTx() {
+		t.Fatal(err)
+	}
+	if all, err := readAll(r); len(all) != 0 || err != nil {
+		t.Errorf("%v %v", all, err)
+	}
+	r, err = s.Query(t.Context(), "SELECT …", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Exec(t.Context(), "x", nil); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCloseCancelsWhatOnlyReads(t *testing.T) {
 	for sql, cancels := range map[string]bool{
 		"SELECT a FROM t":                              true,

@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -190,6 +191,9 @@ func TestPeerThatBreaksAResult(t *testing.T) {
 		"values left over":     func(p *peer, q request) { p.answer(q, sqlchan.Rows, []byte{1, 0, 0}) },
 		"a value of no kind":   func(p *peer, q request) { p.answer(q, sqlchan.Rows, []byte{1, 77}) },
 		"columns twice":        func(p *peer, q request) { p.columns(q, "a") },
+		"half a whole result":  func(p *peer, q request) { p.answer(q, whole, []byte{0, 0}) },
+		"whole, bad columns":   func(p *peer, q request) { p.answer(q, whole, []byte{0, 0, 0, 1, 5, 0}) },
+		"whole, missing rows":  func(p *peer, q request) { p.answer(q, whole, []byte{0, 0, 0, 4, 1, 1, 'a', 0, 3}) },
 		"rows without a count": func(p *peer, q request) { p.answer(q, sqlchan.Rows, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +201,9 @@ func TestPeerThatBreaksAResult(t *testing.T) {
 			s := newSession(t, c)
 			wait := alongside(t, func() {
 				q := p.expect(sqlchan.Query)
-				p.columns(q, "a")
+				if !strings.Contains(name, "whole") {
+					p.columns(q, "a")
+				}
 				send(p, q)
 			})
 			r, err := s.Query(t.Context(), "SELECT a", nil)
@@ -234,7 +240,7 @@ func TestPeerThatSendsMoreThanItsCredit(t *testing.T) {
 // Random packets, some of them nearly right, must end in an error or an answer.
 func TestRandomPeer(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	kinds := []sqlchan.Type{sqlchan.Done, sqlchan.Columns, sqlchan.Rows, sqlchan.Prepared, sqlchan.Error, sqlchan.Reset, 0, 255}
+	kinds := []sqlchan.Type{sqlchan.Done, sqlchan.Columns, sqlchan.Rows, sqlchan.Prepared, sqlchan.Error, sqlchan.Reset, whole, 0, 255}
 	for range 500 {
 		c, p := newPair(t)
 		s := newSession(t, c)

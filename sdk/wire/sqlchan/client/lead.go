@@ -9,6 +9,11 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
+// whole is how a worker may answer a QUERY or BUILTIN whose entire result fits one message: DONE's payload, then as one
+// text the payload of COLUMNS, then that of a single ROWS. One packet wakes the caller once, where three of them,
+// even sent with one call, took half as long again (38 µs for a point read against 25).
+const whole sqlchan.Type = 135
+
 // message is one whole message for a session.
 type message struct {
 	kind    sqlchan.Type
@@ -19,8 +24,12 @@ type message struct {
 // gives it back with recycle.
 func (s *Session) next() (message, error) {
 	c := s.c
+	woken := false // perhaps to read
 	c.mu.Lock()
 	for {
+		if woken && (len(s.inbox) > 0 || s.lost != nil) {
+			c.passOn()
+		}
 		if len(s.inbox) > 0 {
 			m := s.inbox[0]
 			s.inbox[0] = message{}
@@ -28,23 +37,23 @@ func (s *Session) next() (message, error) {
 			if len(s.inbox) == 0 {
 				s.inbox = s.inboxRoom[:0]
 			}
-			c.passOn()
 			c.mu.Unlock()
 			return m, nil
 		}
 		if s.lost != nil {
 			err := s.lost
-			c.passOn()
 			c.mu.Unlock()
 			return message{}, err
 		}
 		if !c.leading {
 			c.lead(func() bool { return len(s.inbox) > 0 || s.lost != nil })
+			woken = false
 			continue
 		}
 		c.waiters = append(c.waiters, s)
 		c.mu.Unlock()
 		<-s.wake
+		woken = true
 		c.mu.Lock()
 	}
 }
@@ -193,7 +202,7 @@ func (s *Session) receive(h sqlchan.Header, payload []byte) error {
 	m := message{h.Type, s.part}
 	s.part = nil
 	switch h.Type {
-	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared:
+	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared, whole:
 		s.pending = 0
 	case sqlchan.Columns:
 	case sqlchan.Rows:

@@ -118,6 +118,16 @@ func (p *peer) rows(q request, values ...any) {
 	p.answer(q, sqlchan.Rows, b)
 }
 
+// whole answers with a whole result of one column.
+func (p *peer) whole(q request, d sqlchan.Result, values ...any) {
+	b := sqlchan.AppendText(sqlchan.AppendResult(nil, d), sqlchan.AppendColumns(nil, []sqlchan.Column{{Name: "a"}}))
+	b = binary.AppendUvarint(b, uint64(len(values)))
+	for _, v := range values {
+		b, _ = sqlchan.AppendValue(b, v)
+	}
+	p.answer(q, whole, b)
+}
+
 func (p *peer) reset(epoch uint32) {
 	p.epoch = epoch
 	b := sqlchan.Header{Type: sqlchan.Reset}.Append(nil)

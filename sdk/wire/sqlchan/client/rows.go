@@ -56,9 +56,12 @@ func (s *Session) query(ctx context.Context, t sqlchan.Type, sql string) (*Rows,
 		return nil, err
 	}
 	rows := &Rows{s: s, request: request, harmless: harmless, mayWrite: !readsOnly(sql) && returning(sql), stop: stop}
-	if m.kind == sqlchan.Done { // nothing that has columns
+	switch m.kind {
+	case sqlchan.Done: // nothing that has columns
 		rows.finish(m)
 		return rows, rows.err
+	case whole:
+		return rows, rows.takeWhole(m)
 	}
 	rows.cols, err = s.c.decodeColumns(m.payload)
 	s.recycle(m.payload)
@@ -139,6 +142,25 @@ func (r *Rows) nextMessage() error {
 		return err
 	}
 	return nil
+}
+
+// takeWhole takes a result that came as one message.
+func (r *Rows) takeWhole(m message) error {
+	r.reader = *sqlchan.NewReader(m.payload)
+	r.result = r.reader.Result()
+	cols := r.reader.Bytes()
+	r.message, r.left = m, r.reader.Uvarint()
+	err := r.reader.Err()
+	if err == nil {
+		r.cols, err = r.s.c.decodeColumns(cols)
+	}
+	if err != nil {
+		err = r.s.broken(err)
+	} else {
+		r.s.inTx = r.result.InTx
+	}
+	r.end(err)
+	return err
 }
 
 // grant gives the worker leave to go on once half of the credit is used up.

@@ -398,13 +398,14 @@ func (s *Session) finish(m message) (sqlchan.Result, error) {
 	return d, nil
 }
 
-// answer waits for a message of kind want, or, with orDone, of DONE; an ERROR is returned as an error.
+// answer waits for a message of kind want, or, with orDone, of DONE, or, instead of COLUMNS, for a whole result; an
+// ERROR is returned as an error.
 func (s *Session) answer(want sqlchan.Type, orDone, harmless bool) (message, error) {
 	m, err := s.next()
 	if err != nil {
 		return m, s.unanswered(err, harmless)
 	}
-	if m.kind == want || orDone && m.kind == sqlchan.Done {
+	if m.kind == want || orDone && m.kind == sqlchan.Done || want == sqlchan.Columns && m.kind == whole {
 		return m, nil
 	}
 	if m.kind != sqlchan.Error {

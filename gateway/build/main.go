@@ -1,0 +1,148 @@
+package build
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// Name is argv[0] of a builder's process.
+const Name = "fgw-builder"
+
+// jobFD is the descriptor at which a builder finds its job.
+const jobFD = 3
+
+// A builder's world, as sandboxd makes it.
+const (
+	toolchainDir = "/go"
+	modulesDir   = "/mod"
+	cacheDir     = "/cache"
+	sourceDir    = "/src"
+	scratchDir   = "/tmp"
+)
+
+// fixedFlags of every build. -pgo=off, since a profile among the sources would have the standard library
+// compiled anew; no vcs, no paths of the sandbox in the executable; -e tells all errors, not the first ten.
+var (
+	fixedFlags = []string{"-trimpath", "-buildvcs=false", "-pgo=off"}
+	buildFlags = []string{"-gcflags=-e", "-ldflags=-s -w"}
+)
+
+// Main is the builder's process: it carries out the one job that it finds, and ends. Everything that it starts dies with
+// it, as it is the init of a pid namespace.
+func Main() {
+	conn := os.NewFile(jobFD, "job")
+	syscall.CloseOnExec(jobFD) // the toolchain has no business with it
+	var head jobHead
+	if err := readHead(conn, &head); err != nil {
+		fmt.Fprintln(os.Stderr, "read the job:", err)
+		os.Exit(2)
+	}
+	if err := carryOut(conn, &head); err != nil {
+		fmt.Fprintln(os.Stderr, "answer:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// carryOut answers one job.
+func carryOut(conn io.ReadWriter, head *jobHead) error {
+	if err := writeSources(conn, head.Files); err != nil {
+		return writeHead(conn, answer{Error: err.Error()})
+	}
+	output := filepath.Join(scratchDir, "out")
+	args := append([]string{"build"}, fixedFlags...)
+	if head.Warm {
+		args = append(args, head.Packages...)
+	} else {
+		args = append(append(args, buildFlags...), "-o", output, ".")
+	}
+	a := goCommand(args)
+	if !a.Built || head.Warm {
+		return writeHead(conn, a)
+	}
+	exe, err := os.Open(output)
+	if errors.Is(err, os.ErrNotExist) {
+		// The go command does not link what is no program, and says nothing.
+		return writeHead(conn, answer{Output: "package main with func main is missing: the source is a library"})
+	}
+	if err != nil {
+		return writeHead(conn, answer{Error: err.Error()})
+	}
+	defer exe.Close()
+	info, err := exe.Stat()
+	if err != nil {
+		return writeHead(conn, answer{Error: err.Error()})
+	}
+	a.Size = info.Size()
+	if err := writeHead(conn, a); err != nil || a.Size > MaxExecutable {
+		return err
+	}
+	_, err = io.CopyN(conn, exe, a.Size)
+	return err
+}
+
+// writeSources writes the files that follow the job's head, and hangs the modules beside them.
+func writeSources(conn io.Reader, files []fileHead) error {
+	for _, f := range files {
+		path := filepath.Join(sourceDir, filepath.FromSlash(f.Name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.CopyN(to, conn, f.Size)
+		if err = errors.Join(err, to.Close()); err != nil {
+			return err
+		}
+	}
+	return os.Symlink(modulesDir, filepath.Join(sourceDir, "vendor"))
+}
+
+// goCommand runs the go command.
+func goCommand(args []string) answer {
+	var said bounded
+	cmd := exec.Command(toolchainDir+"/bin/go", args...)
+	cmd.Dir, cmd.Env = sourceDir, environment()
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err := cmd.Run()
+	a := answer{Built: err == nil, Output: said.String()}
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+	case !errors.As(err, &exit):
+		a.Error = err.Error()
+	case exit.Sys().(syscall.WaitStatus).Signaled(), strings.Contains(a.Output, ": signal: killed"):
+		a.Killed = true // nothing kills here but the kernel that is out of memory
+	}
+	return a
+}
+
+// environment is the whole of what the toolchain is told: no network, no configuration of anyone's, no
+// other toolchain, no cgo.
+func environment() []string {
+	return []string{
+		"GOROOT=" + toolchainDir, "PATH=" + toolchainDir + "/bin", "GOCACHE=" + cacheDir,
+		"GOTMPDIR=" + scratchDir, "GOPATH=" + scratchDir + "/gopath", // no HOME: without one there is no telemetry
+		"GO111MODULE=on", "GOFLAGS=-mod=vendor", "GOWORK=off", "GOPROXY=off", "GOSUMDB=off", "GOVCS=*:off", "GOENV=off",
+		"GOTOOLCHAIN=local", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH,
+		"GOMAXPROCS=" + os.Getenv("GOMAXPROCS"), "GODEBUG=containermaxprocs=0,updatemaxprocs=0",
+	}
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.Buffer.Write(p[:max(0, min(len(p), maxOutput-b.Len()))])
+	return len(p), nil
+}

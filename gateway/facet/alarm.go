@@ -1,0 +1,371 @@
+package facet
+
+import (
+	"container/heap"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Alarms wake sleeping facets. A facet sets its alarm in its own database, in the same
+// transaction as its data; the SQL worker shows the time in shared memory when that
+// commits, and the output gate copies it to the registry before anything leaves the
+// facet. So what a facet said it would do is known here as soon as anyone can know that it said so. One
+// goroutine waits for the next of all alarms; a facet that sleeps costs an entry in a heap.
+
+const (
+	// alarmTries is how often an alarm is tried again after it failed (DESIGN: at least once, 6 retries).
+	alarmTries = 6
+	// alarmRetry is the first wait, doubled each time.
+	alarmRetry = 2 * time.Second
+	// alarmsAtOnce bounds how many handlers run: a thousand alarms of midnight must not start a thousand processes.
+	alarmsAtOnce = 16
+	// alarmTime is how long one handler may run.
+	alarmTime = 5 * time.Minute
+)
+
+// alarmID is whose alarm it is: the object's id and the facet's number.
+type alarmID struct {
+	object string
+	n      int
+}
+
+type alarm struct {
+	registry.Alarm
+	index   int  // in the heap, -1 outside
+	running bool // its handler runs
+}
+
+// alarms are all that are set, by time.
+type alarms struct {
+	mu    sync.Mutex
+	byID  map[alarmID]*alarm // guarded by mu
+	queue alarmQueue         // those that do not run; guarded by mu
+	moved chan struct{}      // told when the first may have changed
+	slots chan struct{}
+}
+
+func newAlarms() *alarms {
+	return &alarms{byID: map[alarmID]*alarm{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce)}
+}
+
+// put sets or moves an alarm.
+func (s *alarms) put(a registry.Alarm) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := alarmID{a.Object, a.N}
+	e := s.byID[id]
+	if e == nil {
+		e = &alarm{index: -1}
+		s.byID[id] = e
+	}
+	e.Alarm = a
+	switch {
+	case e.running: // requeued when its handler returns
+	case e.index >= 0:
+		heap.Fix(&s.queue, e.index)
+	default:
+		heap.Push(&s.queue, e)
+	}
+	s.tell()
+}
+
+// drop forgets an alarm.
+func (s *alarms) drop(id alarmID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.byID[id]; e != nil {
+		delete(s.byID, id)
+		if e.index >= 0 {
+			heap.Remove(&s.queue, e.index)
+		}
+	}
+}
+
+func (s *alarms) get(id alarmID) (registry.Alarm, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.byID[id]; e != nil {
+		return e.Alarm, true
+	}
+	return registry.Alarm{}, false
+}
+
+func (s *alarms) has(id alarmID) bool {
+	_, ok := s.get(id)
+	return ok
+}
+
+func (s *alarms) tell() {
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the first alarm that is due, or says how long that will take; an hour where there is none.
+func (s *alarms) next(now time.Time) (*alarm, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return nil, time.Hour
+	}
+	if wait := time.UnixMilli(s.queue[0].Due).Sub(now); wait > 0 {
+		return nil, min(wait, time.Hour)
+	}
+	e := heap.Pop(&s.queue).(*alarm)
+	e.running = true
+	return e, 0
+}
+
+// rest ends the run of an alarm's handler: what was set meanwhile is queued.
+func (s *alarms) rest(e *alarm) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.running = false
+	if s.byID[alarmID{e.Object, e.N}] == e && e.index < 0 {
+		heap.Push(&s.queue, e)
+		s.tell()
+	}
+}
+
+// alarmQueue is a heap by due time.
+type alarmQueue []*alarm
+
+func (q alarmQueue) Len() int           { return len(q) }
+func (q alarmQueue) Less(i, j int) bool { return q[i].Due < q[j].Due }
+func (q alarmQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+func (q *alarmQueue) Push(x any) {
+	e := x.(*alarm)
+	e.index = len(*q)
+	*q = append(*q, e)
+}
+func (q *alarmQueue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	*q, e.index = old[:len(old)-1], -1
+	return e
+}
+
+// RunAlarms fires alarms until ctx ends, those first that were due while the gateway was down.
+func (m *Manager) RunAlarms(ctx context.Context) error {
+	all, err := m.Registry.Alarms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		m.alarms.put(a)
+	}
+	var fired sync.WaitGroup
+	defer fired.Wait()
+	for {
+		e, wait := m.alarms.next(time.Now())
+		if e == nil {
+			t := time.NewTimer(wait)
+			select {
+			case <-t.C:
+			case <-m.alarms.moved:
+			case <-ctx.Done():
+				t.Stop()
+				return nil
+			}
+			t.Stop()
+			continue
+		}
+		select {
+		case m.alarms.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		fired.Go(func() {
+			defer func() { <-m.alarms.slots }()
+			m.fire(ctx, e)
+		})
+	}
+}
+
+// fire runs one alarm's handler and says what becomes of the alarm.
+func (m *Manager) fire(ctx context.Context, e *alarm) {
+	defer m.alarms.rest(e)
+	a, ok := m.alarms.get(alarmID{e.Object, e.N})
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, alarmTime)
+	defer cancel()
+	err := m.callAlarm(ctx, a)
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		return // the gateway stops; it is tried again at the next start
+	}
+	id := alarmID{a.Object, a.N}
+	if now, ok := m.alarms.get(id); !ok || now.At != a.At {
+		return // the handler set another
+	}
+	if err == nil || a.Attempt >= alarmTries {
+		if err != nil {
+			m.tell(a, fmt.Sprintf("the alarm failed %d times and is given up: %v", a.Attempt+1, err))
+		}
+		m.alarms.drop(id)
+		if err := m.Registry.ClearAlarm(context.WithoutCancel(ctx), a.Object, a.N); err != nil {
+			m.Log.Error("clear an alarm", "object", a.Object, "facet", a.N, "error", err)
+		}
+		return
+	}
+	m.tell(a, fmt.Sprintf("the alarm failed and is tried again: %v", err))
+	a.Due = time.Now().Add(alarmRetry << a.Attempt).UnixMilli()
+	a.Attempt++
+	m.alarms.put(a)
+	if err := m.Registry.SetAlarm(context.WithoutCancel(ctx), a); err != nil && !errors.Is(err, registry.ErrNotFound) {
+		m.Log.Error("store an alarm", "object", a.Object, "facet", a.N, "error", err)
+	}
+}
+
+// tell writes a line of the gateway's own into the facet's log.
+func (m *Manager) tell(a registry.Alarm, line string) {
+	o, path, err := m.Registry.ObjectByID(context.Background(), a.Object, a.N)
+	if err != nil {
+		return
+	}
+	n := node{key: key{namespace: o.Namespace, object: o.Name}, path: path}
+	w := m.Logs.Writer(n.addr(), 0)
+	w.Append(logs.StreamGateway, "", line)
+	w.Close()
+}
+
+// callAlarm starts the facet, if need be, and calls its handler.
+func (m *Manager) callAlarm(ctx context.Context, a registry.Alarm) error {
+	o, path, err := m.Registry.ObjectByID(ctx, a.Object, a.N)
+	if err != nil {
+		return nil // gone, and its alarm with it
+	}
+	ns, err := m.Registry.Namespace(o.Namespace)
+	if err != nil {
+		return nil
+	}
+	var specs []*Spec // of the facets on the path below a supervisor
+	if len(a.Start) > 0 {
+		if err := json.Unmarshal(a.Start, &specs); err != nil {
+			return fmt.Errorf("how to start it: %w", err)
+		}
+	}
+	var chain []*instance
+	defer func() {
+		for _, in := range chain {
+			in.node.release(in, nil)
+		}
+	}()
+	// Each ancestor is held while its descendants start: they would end with it.
+	var s *starter
+	from := 0
+	if ns.Supervisor == "" {
+		from = len(path)
+	}
+	for depth := from; depth <= len(path); depth++ {
+		if depth > from {
+			if depth > len(specs) {
+				return errors.New("how to start it is not known")
+			}
+			s = &starter{parent: chain[len(chain)-1], stored: specs[depth-1]}
+		}
+		t := Target{Namespace: ns, Object: o.Name, Path: path[:depth]}
+		in, err := m.nodeAt(t.key(), path[:depth]).acquire(ctx, s)
+		if err != nil {
+			return err
+		}
+		chain = append(chain, in)
+	}
+	return chain[len(chain)-1].ring(ctx, a)
+}
+
+// ring calls the alarm handler of a running instance.
+func (in *instance) ring(ctx context.Context, a registry.Alarm) error {
+	st, err := in.mux.OpenStream()
+	if err != nil {
+		return fmt.Errorf("call its alarm handler: %w", err)
+	}
+	defer st.Close()
+	undo := context.AfterFunc(ctx, func() { st.SetDeadline(time.Now()) })
+	defer undo()
+	if err := wire.WriteKind(st, wire.StreamEvent); err != nil {
+		return fmt.Errorf("call its alarm handler: %w", err)
+	}
+	if err := wire.WriteMessage(st, wire.Event{Event: wire.EventAlarm, At: a.At, Attempt: a.Attempt}); err != nil {
+		return fmt.Errorf("call its alarm handler: %w", err)
+	}
+	body, err := wire.ReadMessage(gated{st, in.gate})
+	if err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("the alarm handler did not return within %s", alarmTime)
+		}
+		if in.dying() {
+			select {
+			case <-in.gone:
+				return in.ended().problem()
+			case <-ctx.Done():
+			}
+		}
+		return errors.New("the alarm handler broke off")
+	}
+	var answer wire.Answer
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return errors.New("the alarm handler's answer can't be read")
+	}
+	if answer.Error != nil {
+		return errors.New(clip(answer.Error.Message))
+	}
+	return nil
+}
+
+// noteAlarm copies the alarm that the facet committed to the registry, if it changed.
+func (in *instance) noteAlarm() error {
+	at := in.sql.Alarm()
+	if at == 0 || at == in.noted.Load() { // 0: the worker has not looked
+		return nil
+	}
+	in.noting.Lock()
+	defer in.noting.Unlock()
+	if at = in.sql.Alarm(); at == 0 || at == in.noted.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	known, has := in.m.alarms.get(in.alarm)
+	switch {
+	case at < 0 && has:
+		in.m.alarms.drop(in.alarm)
+		if err := in.m.Registry.ClearAlarm(ctx, in.alarm.object, in.alarm.n); err != nil {
+			return err
+		}
+	case at > 0 && !(has && known.At == at):
+		start, err := json.Marshal(in.specs())
+		if err != nil {
+			return err
+		}
+		a := registry.Alarm{Object: in.alarm.object, N: in.alarm.n, At: at, Due: at, Start: start}
+		if err := in.m.Registry.SetAlarm(ctx, a); err != nil {
+			return err
+		}
+		in.m.alarms.put(a)
+	}
+	in.noted.Store(at)
+	return nil
+}
+
+// specs are those of the facets from the root's child down to this one, where a supervisor started them.
+func (in *instance) specs() []*Spec {
+	var s []*Spec
+	for ; in.starter != nil; in = in.starter.parent {
+		s = append([]*Spec{in.spec}, s...)
+	}
+	return s
+}

@@ -1,0 +1,91 @@
+package registry
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// Alarm is the alarm of one facet. A facet's own database holds it too, written in
+// the transaction that set it; this is the copy by which a sleeping facet is found.
+type Alarm struct {
+	Object  string // its id
+	N       int    // the facet's number within it
+	At      int64  // unix milliseconds, as the facet set it
+	Due     int64  // when to try next, unix milliseconds
+	Attempt int    // failures so far
+	Start   []byte // how to start the facet without asking its supervisor
+}
+
+// SetAlarm stores an alarm over the facet's earlier one, durably. It tells ErrNotFound
+// where the object is gone.
+func (r *Registry) SetAlarm(ctx context.Context, a Alarm) error {
+	err := r.do(ctx, func(c *change) error {
+		return c.must(`INSERT OR REPLACE INTO alarm (object, n, at, due, attempt, start)
+			SELECT id, ?, ?, ?, ?, ? FROM object WHERE id = ?`, a.N, a.At, a.Due, a.Attempt, a.Start, idKey(a.Object))
+	})
+	if err != nil {
+		return fmt.Errorf("set alarm: %w", err)
+	}
+	return nil
+}
+
+// ClearAlarm removes a facet's alarm, if it has one.
+func (r *Registry) ClearAlarm(ctx context.Context, object string, n int) error {
+	err := r.do(ctx, func(c *change) error {
+		return c.exec(`DELETE FROM alarm WHERE object = ? AND n = ?`, idKey(object), n)
+	})
+	if err != nil {
+		return fmt.Errorf("clear alarm: %w", err)
+	}
+	return nil
+}
+
+// Alarms gives all alarms, the next due first.
+func (r *Registry) Alarms(ctx context.Context) ([]Alarm, error) {
+	rows, err := r.read.QueryContext(ctx, `SELECT object, n, at, due, attempt, start FROM alarm ORDER BY due`)
+	if err != nil {
+		return nil, fmt.Errorf("alarms: %w", err)
+	}
+	defer rows.Close()
+	var all []Alarm
+	for rows.Next() {
+		var a Alarm
+		var id []byte
+		if err := rows.Scan(&id, &a.N, &a.At, &a.Due, &a.Attempt, &a.Start); err != nil {
+			return nil, fmt.Errorf("alarms: %w", err)
+		}
+		a.Object = hex.EncodeToString(id)
+		all = append(all, a)
+	}
+	return all, rows.Err()
+}
+
+// ObjectByID gives the object of an id and the path of one of its facets by number; the root's is empty.
+func (r *Registry) ObjectByID(ctx context.Context, id string, n int) (o *Object, path []string, err error) {
+	var ns int64
+	var name []byte
+	var created int64
+	if err := r.read.QueryRowContext(ctx, `SELECT namespace, name, created_at FROM object WHERE id = ?`, idKey(id)).Scan(&ns, &name, &created); err != nil {
+		return nil, nil, fmt.Errorf("object %s %w", id, ErrNotFound)
+	}
+	for _, space := range r.Namespaces() {
+		if space.ID == ns {
+			o = newObject(space, string(name), time.UnixMilli(created))
+		}
+	}
+	if o == nil {
+		return nil, nil, fmt.Errorf("object %s %w", id, ErrNotFound)
+	}
+	for at := n; at != 0; {
+		var parent int
+		var part []byte
+		if err := r.read.QueryRowContext(ctx, `SELECT parent, name FROM facet WHERE object = ? AND n = ?`, o.key(), at).Scan(&parent, &part); err != nil {
+			return nil, nil, fmt.Errorf("facet %d of object %s %w", n, id, ErrNotFound)
+		}
+		path = append([]string{string(part)}, path...)
+		at = parent
+	}
+	return o, path, nil
+}

@@ -1,0 +1,64 @@
+package sdk
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Client returns an HTTP client for outgoing requests, where this facet was granted egress; otherwise every call fails with
+// ErrNoEgress. The gateway makes the requests, https included; http.DefaultClient goes the same way. Outside a
+// gateway it is http.DefaultClient.
+func (f *Facet) Client() *http.Client {
+	if f.egress == nil {
+		return http.DefaultClient
+	}
+	return &http.Client{Transport: f.egress}
+}
+
+// egress is a facet's way out.
+type egress struct {
+	f    *Facet
+	once sync.Once
+	keep *http.Transport
+}
+
+func fixed(call wire.Call) func(context.Context) (*wire.Call, error) {
+	return func(context.Context) (*wire.Call, error) { return &call, nil }
+}
+
+// RoundTrip sends the request to the gateway, its target in absolute form.
+func (e *egress) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !e.f.start.Egress {
+		closeBody(r)
+		return nil, ErrNoEgress
+	}
+	e.once.Do(func() { e.keep = e.f.outside.transport(true, fixed(wire.Call{Op: wire.OpEgress})) })
+	out := r.WithContext(r.Context())
+	target := *r.URL
+	target.User, target.Fragment, target.RawFragment = nil, "", ""
+	if target.Path == "" {
+		target.Path = "/"
+	}
+	if out.Host == "" {
+		out.Host = r.URL.Host
+	}
+	out.URL = &url.URL{Scheme: "http", Host: "egress", Opaque: target.String()}
+	if user := r.URL.User; user != nil && r.Header.Get("Authorization") == "" {
+		out.Header = r.Header.Clone()
+		password, _ := user.Password()
+		out.SetBasicAuth(user.Username(), password)
+	}
+	resp, err := e.keep.RoundTrip(out)
+	if err == nil {
+		err = problem(resp)
+	}
+	if err != nil {
+		return nil, asFacetError(err)
+	}
+	resp.Request = r
+	return resp, nil
+}

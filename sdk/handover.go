@@ -1,0 +1,106 @@
+package sdk
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// exchange is a request that came from the gateway, as long as its handler runs: what a Stub must know of
+// it to hand it over.
+type exchange struct {
+	s    *stream
+	w    *trackedWriter
+	body *requestBody // nil: there is none
+}
+
+type exchangeKey struct{}
+
+// exchangeOf returns the exchange that w and r belong to, if it can still be handed over: w writes to it and has
+// written nothing, and r has its body, of which nothing was read.
+func exchangeOf(w http.ResponseWriter, r *http.Request) *exchange {
+	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
+	if x == nil || x.w.begun || x.body != nil && (x.body.read || r.Body != x.body) || x.body == nil && r.Body != nil && r.Body != http.NoBody {
+		return nil
+	}
+	for {
+		if w == http.ResponseWriter(x.w) {
+			return x
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil
+		}
+		w = u.Unwrap()
+	}
+}
+
+// trackedWriter knows whether an answer has begun.
+type trackedWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (t *trackedWriter) WriteHeader(status int) {
+	t.begun = true
+	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *trackedWriter) Write(p []byte) (int, error) {
+	t.begun = true
+	return t.ResponseWriter.Write(p)
+}
+
+func (t *trackedWriter) Flush() {
+	t.begun = true
+	http.NewResponseController(t.ResponseWriter).Flush()
+}
+
+func (t *trackedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	t.begun = true
+	return http.NewResponseController(t.ResponseWriter).Hijack()
+}
+
+// Unwrap lets http.ResponseController reach the rest.
+func (t *trackedWriter) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// handOver gives the request to the gateway to serve from another facet (wire: CALLS §4), and waits until it has.
+func (s *Stub) handOver(x *exchange, r *http.Request) {
+	call, done := s.begin()
+	defer done()
+	h := wire.Handover{Name: call.Name, Start: call.Start, Method: r.Method, Target: r.URL.RequestURI(), Header: r.Header}
+	if call.Op == wire.OpWorker {
+		h.Worker = &wire.Worker{ID: call.ID, IdleMS: call.IdleMS}
+	}
+	head, err := json.Marshal(&h)
+	if err != nil {
+		writeProblem(x.w, err)
+		return
+	}
+	if base64.StdEncoding.EncodedLen(len(head)) > wire.MaxHeadBytes/2 { // a head that the gateway would refuse
+		s.pass(x.w, r)
+		return
+	}
+	header := x.w.Header()
+	header.Set(wire.HeaderHandover, base64.StdEncoding.EncodeToString(head))
+	x.w.begun = true
+	if x.body != nil {
+		x.body.given = true
+	}
+	x.w.ResponseWriter.WriteHeader(wire.StatusHandover)
+	clear(header)
+	x.s.awaitOther()
+}
+
+// awaitOther returns when the gateway says that the other facet's answer has ended. Nobody else
+// reads here meanwhile: net/http's read ahead waits elsewhere.
+func (s *stream) awaitOther() {
+	var b [1]byte
+	if _, err := s.Stream.Read(b[:]); err != nil {
+		s.deaf.Store(true)
+	}
+}

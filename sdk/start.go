@@ -1,0 +1,113 @@
+package sdk
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// Start says how a child facet starts. Zero values are the closed ones: no egress, no services, no children, and the
+// supervisor's own limits.
+type Start struct {
+	Code Code
+	// ID is what the child's ID returns; empty: the object's.
+	ID string
+	// Props is given to the child as JSON, for its Props. With Env and Secrets it takes at most 1 MiB.
+	Props any
+	// Env and Secrets are what the child's Env and Secret return. Secrets are in no listing, log or error.
+	Env, Secrets map[string]string
+	// Services are what the child's Service returns, by the child's own names for them.
+	Services map[string]Binding
+	// Limits are never above the supervisor's own.
+	Limits Limits
+	// Egress is where the child's outgoing requests go.
+	Egress Egress
+	// Children lets the child have children of its own; a tree is at most four deep, its root included.
+	Children bool
+}
+
+// Limits bound one facet. A field that is 0 has the supervisor's own value, which none may pass.
+type Limits struct {
+	Memory        int64         // bytes; a Go program needs 16 MiB to start
+	Storage       int64         // bytes of its database
+	CPU           float64       // cores
+	Processes     int           // threads count; a Go program needs 8
+	StatementTime time.Duration // of one SQL statement
+	RequestTime   time.Duration // to the head of an answer
+	InFlight      int           // requests at once
+	Rows          int64         // that one SQL statement may return
+}
+
+func (l *Limits) wire() wire.Limits {
+	return wire.Limits{
+		Memory: l.Memory, Storage: l.Storage, CPUMilli: int64(l.CPU * 1000), Processes: int64(l.Processes),
+		StatementMS: l.StatementTime.Milliseconds(), RequestMS: l.RequestTime.Milliseconds(), InFlight: int64(l.InFlight), Rows: l.Rows,
+	}
+}
+
+// Binding is a service with the props that it has for one child: see Service.
+type Binding struct {
+	service string
+	props   any
+}
+
+// Service names one of the services that this facet offers with Expose, for Start.Services and EgressVia. The handler reads props with
+// CallerProps; the child can neither see nor change them.
+func Service(name string, props any) Binding { return Binding{name, props} }
+
+func (b Binding) wire() (*wire.Binding, error) {
+	props, err := json.Marshal(b.props)
+	if err != nil {
+		return nil, fmt.Errorf("props of the service %q: %w", b.service, err)
+	}
+	return &wire.Binding{Service: b.service, Props: props}, nil
+}
+
+// Egress is where a child's outgoing requests go: nowhere, unless made by EgressTo or EgressVia.
+type Egress struct {
+	hosts []string
+	via   *Binding
+	given bool
+}
+
+// EgressTo lets a child call these hosts: "api.example.com", "*.example.com" for what is below it, "*" for every public host, each with
+// ":port" where it is not 80 or 443. Private, loopback and link-local addresses stay closed unless the
+// administrator has opened them.
+func EgressTo(hosts ...string) Egress { return Egress{hosts: hosts, given: true} }
+
+// EgressVia hands each outgoing request of a child to a service of this facet's, which answers, changes or refuses it: a place to
+// add a credential that the child never sees. The handler finds the request's whole URL in r.URL.
+func EgressVia(service Binding) Egress { return Egress{via: &service, given: true} }
+
+// wire gives the start as it travels.
+func (s *Start) wire() (*wire.StartAnswer, error) {
+	a := &wire.StartAnswer{ID: s.ID, Env: s.Env, Secrets: s.Secrets, Limits: s.Limits.wire(), Children: s.Children}
+	if s.Props != nil {
+		var err error
+		if a.Props, err = json.Marshal(s.Props); err != nil {
+			return nil, fmt.Errorf("props: %w", err)
+		}
+	}
+	for name, b := range s.Services {
+		w, err := b.wire()
+		if err != nil {
+			return nil, err
+		}
+		if a.Services == nil {
+			a.Services = map[string]wire.Binding{}
+		}
+		a.Services[name] = *w
+	}
+	if s.Egress.given {
+		a.Egress = &wire.Egress{Hosts: s.Egress.hosts}
+		if s.Egress.via != nil {
+			var err error
+			if a.Egress.Via, err = s.Egress.via.wire(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return a, nil
+}
