@@ -191,8 +191,9 @@ func (s *server) openDesk(conn *os.File) (*desk, error) {
 
 // run serves the gateway's requests until something ends.
 func (s *server) run(ctx context.Context) error {
-	served := make(chan struct{})
-	go func() { s.desk.serve(); close(served) }()
+	s.served = make(chan struct{})
+	go func() { s.desk.serve(); close(s.served) }()
+	served := s.served
 	var drained <-chan time.Time
 	stop := ctx.Done()
 	for {
@@ -235,11 +236,17 @@ func (s *server) setLimits(p *process, l protocol.Limits) error {
 
 // stop kills what is left and removes what was made. It holds for every state that start can have left.
 func (s *server) stop() error {
+	// The gateway first: then nobody asks for more.
+	if p := s.gateway; p != nil && p.pid != 0 {
+		p.kill()
+		<-p.done
+	}
+	if s.served != nil {
+		<-s.served
+	}
 	trusted := s.workers.all()
-	for _, p := range []*process{s.gateway, s.launcher} {
-		if p != nil && p.pid != 0 {
-			trusted = append(trusted, p)
-		}
+	if p := s.launcher; p != nil && p.pid != 0 {
+		trusted = append(trusted, p)
 	}
 	for _, p := range trusted {
 		p.kill()
@@ -247,7 +254,6 @@ func (s *server) stop() error {
 	for _, p := range trusted {
 		<-p.done
 	}
-	s.builds.stop()
 	if s.facets != nil {
 		s.facets.wait()
 	}
@@ -255,8 +261,8 @@ func (s *server) stop() error {
 		s.slots.close()
 	}
 	var err error
-	for _, p := range trusted {
-		if p.group != nil {
+	for _, p := range append(trusted, s.gateway) {
+		if p != nil && p.group != nil {
 			err = errors.Join(err, p.group.Delete())
 		}
 	}

@@ -66,6 +66,7 @@ type server struct {
 	slots  *slots
 	facets *facets
 	desk   *desk
+	served chan struct{} // closed when the desk is; nil before
 
 	launcher, gateway *process
 	workers           workers

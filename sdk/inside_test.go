@@ -228,7 +228,7 @@ func TestUpgradeIsATunnel(t *testing.T) {
 
 func TestUnknownStreamsAreClosed(t *testing.T) {
 	g := startInstance(t, wire.Start{}, handle(func(w http.ResponseWriter, r *http.Request) {})).ready()
-	for _, kind := range []wire.StreamKind{wire.StreamEvent, 3, 5, 99} {
+	for _, kind := range []wire.StreamKind{3, 5, 99} {
 		s := g.open(kind)
 		s.SetReadDeadline(time.Now().Add(patience))
 		if _, err := s.Read(make([]byte, 1)); err != io.EOF {

@@ -53,7 +53,7 @@ func runStart(ctx context.Context, f *Facet, start StartFunc) (h http.Handler, f
 // Boot starts an app outside a gateway, for the SDK's own packages: nobody else can make a Config. The error is
 // a *FacetError, with the stack of a panic.
 func Boot(ctx context.Context, c boot.Config, start StartFunc) (*Facet, boot.Instance, error) {
-	f := newFacet(c)
+	f := newFacet(ctx, c, nil)
 	h, failed := runStart(ctx, f, start)
 	if failed != nil {
 		return f, boot.Instance{}, failed

@@ -23,6 +23,7 @@ type Runtime interface {
 	Facets(ctx context.Context, prefix address.Address) ([]FacetInfo, error)
 	Inspect(ctx context.Context, a address.Address) (*FacetDetail, error)
 	Usage(ctx context.Context, a address.Address) (*Usage, error)
+	// Abort ends a facet and its descendants, or all that a prefix covers.
 	Abort(ctx context.Context, a address.Address, reason string) error
 	Delete(ctx context.Context, a address.Address) error
 	Clone(ctx context.Context, src, dst address.Address) error

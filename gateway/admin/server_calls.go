@@ -53,7 +53,17 @@ func (s *server) namespaceSet(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.namespaceAnswer(s.Registry.SetNamespace(r.Context(), r.URL.Query().Get("namespace"), values))
+	name := r.URL.Query().Get("namespace")
+	before, err := s.Registry.Namespace(name)
+	if err != nil {
+		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	ns, err := s.Registry.SetNamespace(r.Context(), name, values)
+	if err == nil && ns.Supervisor != before.Supervisor {
+		// What runs was started by someone who is no longer asked.
+		err = s.Runtime.Abort(r.Context(), address.Address{Namespace: name}, "the namespace has another supervisor")
+	}
+	return s.namespaceAnswer(ns, err)
 }
 
 func (s *server) namespaceRemove(r *http.Request) (any, error) {

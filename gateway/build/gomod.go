@@ -23,8 +23,9 @@ var (
 
 // directiveLine is one directive of a go.mod, those in blocks with the block's word in front.
 type directiveLine struct {
-	line  int
-	words []string
+	line     int
+	words    []string
+	indirect bool // marked as // indirect
 }
 
 // goMod reads the source's go.mod ("" for none) and checks what it asks for.
@@ -78,15 +79,11 @@ func (c *checker) required(d directiveLine, bad func(string, ...any)) {
 			return
 		}
 	}
-	if strings.HasSuffix(c.comment(d), "// indirect") {
-		return
+	if d.indirect {
+		return // of a module that is used: it comes with that one, or is not needed here
 	}
 	bad("module %s is not among those that this gateway allows; its administrator can allow it: fgw modules allow %s@%s", quoted(d.words[1:2]), quoted(d.words[1:2]), quoted(d.words[2:]))
 }
-
-// comment is empty: directives drops comments. An indirect requirement that nothing here needs is
-// told by the words that directives keeps.
-func (c *checker) comment(directiveLine) string { return "" }
 
 // quoted shows words of a source's, cut short.
 func quoted(words []string) string {
@@ -101,18 +98,19 @@ func quoted(words []string) string {
 func directives(text string) (list []directiveLine) {
 	block := ""
 	for i, line := range strings.Split(text, "\n") {
-		line, _, _ = strings.Cut(line, "//")
+		line, comment, _ := strings.Cut(line, "//")
 		words := modWords(line)
+		indirect := strings.TrimSpace(comment) == "indirect"
 		switch {
 		case len(words) == 0:
 		case block != "" && words[0] == ")":
 			block = ""
 		case block != "":
-			list = append(list, directiveLine{i + 1, append([]string{block}, words...)})
+			list = append(list, directiveLine{i + 1, append([]string{block}, words...), indirect})
 		case len(words) == 2 && words[1] == "(":
 			block = words[0]
 		default:
-			list = append(list, directiveLine{i + 1, words})
+			list = append(list, directiveLine{i + 1, words, indirect})
 		}
 	}
 	return list

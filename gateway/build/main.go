@@ -105,7 +105,7 @@ func writeSources(conn io.Reader, files []fileHead) error {
 			return err
 		}
 	}
-	return os.Symlink(modulesDir, filepath.Join(sourceDir, "vendor"))
+	return os.Symlink(modulesDir+"/vendor", filepath.Join(sourceDir, "vendor"))
 }
 
 // goCommand runs the go command.

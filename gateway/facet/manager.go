@@ -64,6 +64,7 @@ type Manager struct {
 	syncer    *gate.Syncer
 	exchanges *exchanges
 	alarms    *alarms
+	metrics   *metrics
 	workers   atomic.Int64 // numbers the dynamic workers that have no id
 
 	mu    sync.Mutex
@@ -106,7 +107,7 @@ func (t *Target) key() key {
 
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
-	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), nodes: map[key]*node{}}
+	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), nodes: map[key]*node{}}
 	go m.serveExchanges() // until Close
 	return m
 }

@@ -71,6 +71,7 @@ func (n *node) acquire(ctx context.Context, s *starter) (*instance, error) {
 			}
 			n.in = in
 			n.totals.starts++
+			n.m.metrics.starts.Inc()
 			go in.run()
 			fallthrough
 		case in.state == starting || in.state == running:
@@ -153,8 +154,10 @@ func (n *node) release(in *instance, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.totals.requests++
+	n.m.metrics.requests.Inc()
 	if err != nil {
 		n.totals.errors++
+		n.m.metrics.errors.Inc()
 	}
 	if in.inflight--; in.inflight > 0 {
 		return

@@ -226,19 +226,21 @@ func (m *Manager) Usage(ctx context.Context, a address.Address) (*admin.Usage, e
 	return u, nil
 }
 
-// subtree returns the nodes at or below a facet.
+// subtree returns the nodes at or below a facet, an object or a namespace.
 func (m *Manager) subtree(a address.Address) []*node {
 	k := keyOf(a)
 	return m.all(func(other key) bool {
-		return other.namespace == k.namespace && other.object == k.object &&
+		return other.namespace == k.namespace && (k.object == "" || other.object == k.object) &&
 			(k.path == "" || other.path == k.path || strings.HasPrefix(other.path, k.path+"\x00"))
 	})
 }
 
 // Abort ends a facet and its descendants now; its requests are told the reason.
 func (m *Manager) Abort(ctx context.Context, a address.Address, reason string) error {
-	if _, err := m.find(ctx, a); err != nil {
-		return err
+	if a.IsFacet() {
+		if _, err := m.find(ctx, a); err != nil {
+			return err
+		}
 	}
 	if reason == "" {
 		reason = "aborted by the administrator"

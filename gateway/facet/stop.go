@@ -73,6 +73,9 @@ func (in *instance) finish(failure error) {
 	} else if in.conn != nil {
 		in.conn.Close()
 	}
+	if in.spec != nil && in.spec.Egress != nil && in.spec.Egress.hosts != nil {
+		in.spec.Egress.hosts.Close()
+	}
 	said := ""
 	if in.output != nil {
 		said = in.output.end()
@@ -102,6 +105,7 @@ func (in *instance) finish(failure error) {
 		in.idle.Stop()
 	}
 	in.mu.Unlock()
+	in.m.metrics.ended(how.Reason)
 	if how.crashed() {
 		in.m.Log.Info("facet ended", "facet", in.address(), "reason", how.Reason, "detail", how.Detail)
 	}

@@ -96,6 +96,9 @@ func (r *Registry) SetNamespace(ctx context.Context, name string, values map[str
 				return err
 			}
 		}
+		if sup := values["supervisor"]; sup != "" && sp.apps[sup] == nil {
+			return fmt.Errorf("%w: supervisor=%s: namespace %q has no app of that name: deploy it first", ErrBadValue, sup, name)
+		}
 		limits, err := json.Marshal(ns.Limits)
 		if err != nil {
 			return err

@@ -56,6 +56,12 @@ func TestNamespaces(t *testing.T) {
 	if _, err := r.Namespace("other"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown namespace: %v", err)
 	}
+	if _, err := r.SetNamespace(t.Context(), "notes", map[string]string{"supervisor": "maker"}); !errors.Is(err, ErrBadValue) {
+		t.Errorf("a supervisor that is no app: %v", err)
+	}
+	if _, err := r.AddVersion(t.Context(), "notes", "maker", "b1", 1); err != nil {
+		t.Fatal(err)
+	}
 	set, err := r.SetNamespace(t.Context(), "notes", map[string]string{
 		"create": "admin", "access": "public", "supervisor": "maker", "memory": "64MiB", "cpu": "0.5", "idle_timeout": "3s",
 		"statement_timeout": "250ms", "request_timeout": "1m", "processes": "32", "storage": "1GiB", "in_flight": "8", "max_objects": "5", "body": "0",

@@ -14,6 +14,7 @@
 package sqlite
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -68,8 +69,23 @@ func configure(memory int64) error {
 		return fmt.Errorf("%w: initialize: code %d", ErrEngine, rc)
 	}
 	pcache.FseparateCache = 1
+	seedFromKernel(tls)
 	lib.PatchIssue199()
 	return nil
+}
+
+// seedFromKernel has SQLite's random numbers seeded by the kernel. Its own way is
+// to open /dev/urandom; a worker that sees no /dev would be left with the time
+// and its process id, and facets with random values that can be guessed.
+func seedFromKernel(tls *libc.TLS) {
+	for vfs := lib.Xsqlite3_vfs_find(tls, 0); vfs != 0; vfs = (*lib.Tsqlite3_vfs)(ptr(vfs)).FpNext {
+		(*lib.Tsqlite3_vfs)(ptr(vfs)).FxRandomness = callback(randomness)
+	}
+}
+
+func randomness(_ *libc.TLS, _ uintptr, n int32, out uintptr) int32 {
+	rand.Read(bytesAt(out, int(n))) // never fails
+	return n
 }
 
 // ptr turns an address of SQLite's memory, which lies outside of Go's heap, into a pointer.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	lib "modernc.org/sqlite/lib"
 )
 
 // TestMeter charges each connection's memory to its own account, and limits it.
@@ -120,5 +122,28 @@ func TestNothingNew(t *testing.T) {
 	const want = "dbstat fts5 fts5vocab geopoly rtree rtree_i32 sqlite_dbpage"
 	if got := string(s.ColumnText(0)); got != want {
 		t.Errorf("modules %s, known are %s", got, want)
+	}
+}
+
+// TestRandomness has every VFS seeded by the kernel.
+func TestRandomness(t *testing.T) {
+	c := open(t, 64<<20, Hooks{})
+	n := 0
+	for vfs := lib.Xsqlite3_vfs_find(c.tls, 0); vfs != 0; vfs = (*lib.Tsqlite3_vfs)(ptr(vfs)).FpNext {
+		n++
+		if (*lib.Tsqlite3_vfs)(ptr(vfs)).FxRandomness != callback(randomness) {
+			t.Error("a VFS has another source of randomness")
+		}
+	}
+	if n == 0 {
+		t.Error("no VFS is registered")
+	}
+	s, _, err := c.Prepare([]byte("SELECT randomblob(16) <> randomblob(16) AND randomblob(16) <> zeroblob(16)"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if row, err := s.Step(); !row || err != nil || s.ColumnInt64(0) != 1 {
+		t.Error(row, err)
 	}
 }

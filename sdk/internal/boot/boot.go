@@ -31,4 +31,6 @@ type Instance struct {
 	Handler http.Handler
 	// Stop runs what the app wants done before it stops.
 	Stop func(context.Context)
+	// RingDue calls the app's alarm function if its alarm is due, and tells whether it was.
+	RingDue func(context.Context) (bool, error)
 }

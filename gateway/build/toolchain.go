@@ -1,0 +1,42 @@
+package build
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// FindToolchain looks for the Go toolchain that `fgw serve` gives to sandboxd: its root, and its version as
+// in "go1.26.8". goroot is where the administrator says that it lies, "" for whichever `go` is on the PATH.
+// It is for the process of the administrator, not for the gateway's.
+func FindToolchain(goroot string) (root, version string, err error) {
+	if root = goroot; root == "" {
+		tool, err := exec.LookPath("go")
+		if err != nil {
+			return "", "", fmt.Errorf("find the Go toolchain: %w", err)
+		}
+		out, err := exec.Command(tool, "env", "GOROOT").Output()
+		if err != nil {
+			return "", "", fmt.Errorf("find the Go toolchain: go env GOROOT: %w", err)
+		}
+		root = strings.TrimSpace(string(out))
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return "", "", fmt.Errorf("find the Go toolchain: %w", err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "VERSION"))
+	if err != nil {
+		return "", "", fmt.Errorf("find the Go toolchain: %w", err)
+	}
+	version, _, _ = strings.Cut(string(text), "\n")
+	version = strings.TrimSpace(version)
+	if !strings.HasPrefix(version, "go1.") {
+		return "", "", fmt.Errorf("find the Go toolchain: %s has version %.40q", root, version)
+	}
+	if _, err := os.Stat(filepath.Join(root, "bin", "go")); err != nil {
+		return "", "", fmt.Errorf("find the Go toolchain: %w", err)
+	}
+	return root, version, nil
+}
