@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/admin"
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/facet"
@@ -40,6 +41,7 @@ type Config struct {
 	LogLevel   string `json:"log_level,omitempty"`  // debug, info (default), warn, error
 	LogFormat  string `json:"log_format,omitempty"` // text (default) or json
 	Version    string `json:"version,omitempty"`
+	Toolchain  string `json:"toolchain,omitempty"` // version of the Go toolchain that sandboxd was given, "" for none
 }
 
 // ExitNewer is the exit status by which the gateway process says that the data
@@ -121,9 +123,18 @@ func run(boot *protocol.Boot) error {
 		return fmt.Errorf("start the SQL workers: %w", err)
 	}
 	defer pool.Close()
+	sources, err := build.New(build.Config{
+		Toolchain: c.Toolchain, Spawn: build.Spawner(boot.Client), Bundles: bundles, Dir: boot.DataDir, Log: log,
+		InUse: func(hash string) bool { used, err := reg.Bundles(context.Background()); return err != nil || used[hash] },
+	})
+	if err != nil {
+		return err
+	}
+	defer sources.Close()
+	go sources.Warm(ctx)
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
-		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log,
+		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log, Builder: sources,
 		Egress: egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
 	var ready atomic.Bool

@@ -244,6 +244,7 @@ func (s *server) stop() error {
 	if s.served != nil {
 		<-s.served
 	}
+	s.builds.stop()
 	trusted := s.workers.all()
 	if p := s.launcher; p != nil && p.pid != 0 {
 		trusted = append(trusted, p)

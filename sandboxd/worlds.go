@@ -286,6 +286,8 @@ func (s *server) forkSQLD(p *process, control, shared int) error {
 		}
 	}
 	p.limits.MemoryBytes = s.cfg.SQLMemory
+	// The collector works harder before the kernel kills.
+	spec.Env = append(spec.Env, fmt.Sprintf("GOMEMLIMIT=%d", s.cfg.SQLMemory/10*9))
 	if p.group, err = s.newGroup(fmt.Sprintf("sqld-%d.%d", p.index, p.id), s.cfg.SQLMemory); err != nil {
 		return err
 	}

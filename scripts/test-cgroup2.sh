@@ -43,9 +43,11 @@ rm -rf "$stage/app"
 
 cat >"$stage/tests.sh" <<'GUEST'
 failed=0
+# The long loops (-test.short leaves them out) take minutes under emulation, and
+# are run on the host anyway.
 for test in $(find tests -name run.test | sort); do
     echo "--- ${test%/run.test}"
-    (cd "${test%/run.test}" && ./run.test -test.timeout 5m) || failed=1
+    (cd "${test%/run.test}" && ./run.test -test.short -test.timeout 5m) || failed=1
 done
 exit $failed
 GUEST

@@ -117,6 +117,9 @@ func serveUntil(ctx context.Context, l net.Listener, in boot.Instance, worker *s
 	requests, cutStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer cutStreams()
 	server := &http.Server{Handler: numbered{in.Handler}, ReadHeaderTimeout: headerTimeout, BaseContext: func(net.Listener) context.Context { return requests }}
+	if in.RingDue != nil {
+		go ringAlarms(requests, in.RingDue)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	var err error
@@ -135,6 +138,29 @@ func serveUntil(ctx context.Context, l net.Listener, in boot.Instance, worker *s
 	}
 	in.Stop(drain)
 	return err
+}
+
+// How often an app on its own looks at its alarm; after a failure it waits longer, twice as long each time.
+const (
+	alarmEvery   = time.Second
+	alarmSlowest = time.Minute
+)
+
+// ringAlarms calls the app's alarm function when its alarm is due, until the context ends.
+func ringAlarms(ctx context.Context, ring func(context.Context) (bool, error)) {
+	for wait := alarmEvery; ; {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		if _, err := ring(ctx); err != nil && ctx.Err() == nil {
+			slog.Error("the alarm failed and is tried again", "error", err)
+			wait = min(2*wait, alarmSlowest)
+			continue
+		}
+		wait = alarmEvery
+	}
 }
 
 // devDatabase returns the database file below dir and makes its folder, which version control ignores.

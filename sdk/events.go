@@ -5,155 +5,104 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
+	"net"
 	"runtime/debug"
 	"sync"
-	"time"
-
-	"github.com/hashicorp/yamux"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
-// startFunc says what a child is.
-type startFunc = func(context.Context) (*Start, error)
-
-// startTime is how long the gateway waits for a start function.
-const startTime = 60 * time.Second
-
-// codeStartGone says that a start function's call has ended in the meantime.
-const codeStartGone = "start_gone"
-
-// starts are the start functions of the calls that are under way, by the number that the gateway knows them by.
+// starts are the start functions of the calls that are under way, by number.
 type starts struct {
 	mu   sync.Mutex
 	last uint64
-	open map[uint64]registered
+	byNo map[uint64]StartFor
 }
 
-// registered is a start function with the values of the request that it was given for.
-type registered struct {
-	ctx   context.Context
-	start startFunc
-}
-
-// add makes a start function known until release is called.
-func (s *starts) add(ctx context.Context, f startFunc) (n uint64, release func()) {
+// add gives a start function a number, which is its until the returned function is called.
+func (s *starts) add(f StartFor) (number uint64, done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open = map[uint64]registered{}
+	if s.byNo == nil {
+		s.byNo = map[uint64]StartFor{}
 	}
 	s.last++
-	n = s.last
-	s.open[n] = registered{context.WithoutCancel(ctx), f}
+	n := s.last
+	s.byNo[n] = f
 	return n, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.open, n)
+		delete(s.byNo, n)
 	}
 }
 
-func (s *starts) get(n uint64) (registered, bool) {
+func (s *starts) get(n uint64) StartFor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, ok := s.open[n]
-	return f, ok
+	return s.byNo[n]
 }
 
-// serveEvent answers one event of the gateway's.
-func (f *Facet) serveEvent(st *yamux.Stream) {
-	defer st.Close()
-	body, err := wire.ReadMessage(st)
+// event serves a stream on which the gateway tells of an event (wire: CALLS §2).
+func (f *Facet) event(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	body, err := wire.ReadMessage(conn)
 	if err != nil {
 		return
 	}
 	var e wire.Event
-	if err := json.Unmarshal(body, &e); err != nil {
+	if json.Unmarshal(body, &e) != nil {
 		return
 	}
 	switch e.Event {
 	case wire.EventStart:
-		f.answerStart(st, e.Start)
+		f.answerStart(ctx, conn, e.Start)
 	case wire.EventAlarm:
-		wire.WriteMessage(st, &wire.Answer{Error: f.ring(f.life)})
+		wire.WriteMessage(conn, wire.Answer{Error: f.ringAlarm(ctx, e.At)})
+	default:
+		wire.WriteMessage(conn, wire.Answer{Error: &wire.Problem{Code: "unknown_event", Message: fmt.Sprintf("this SDK knows no event %q", e.Event)}})
 	}
 }
 
-// answerStart calls a start function and sends what it said, and the code.
-func (f *Facet) answerStart(w io.Writer, n uint64) {
-	a, bytes := f.startAnswer(n)
-	if bytes != nil {
-		defer bytes.done()
-	}
-	if err := wire.WriteStartAnswer(w, a); err != nil {
-		a = &wire.StartAnswer{Error: &wire.Problem{Message: err.Error()}}
-		wire.WriteStartAnswer(w, a)
+// answerStart runs a start function and sends what it returned.
+func (f *Facet) answerStart(ctx context.Context, conn net.Conn, number uint64) {
+	start := f.starts.get(number)
+	if start == nil {
+		wire.WriteStartAnswer(conn, &wire.StartAnswer{Error: &wire.Problem{Code: "start_gone", Message: "the call that knew how to start it has ended"}})
 		return
 	}
-	if bytes != nil {
-		io.Copy(w, bytes)
+	a, code, p := callStart(ctx, start)
+	if p != nil {
+		a = &wire.StartAnswer{Error: p}
+	}
+	if err := wire.WriteStartAnswer(conn, a); err != nil {
+		if p == nil { // too large, most likely: say so
+			wire.WriteStartAnswer(conn, &wire.StartAnswer{Error: &wire.Problem{Message: cut(err.Error())}})
+		}
+		return
+	}
+	if code != nil {
+		io.Copy(conn, code)
 	}
 }
 
-func (f *Facet) startAnswer(n uint64) (*wire.StartAnswer, *codeBytes) {
-	r, ok := f.starts.get(n)
-	if !ok {
-		return &wire.StartAnswer{Error: &wire.Problem{Code: codeStartGone, Message: "the call that wanted it has ended"}}, nil
-	}
-	ctx, cancel := context.WithTimeout(r.ctx, startTime)
-	defer cancel()
-	s, problem := callStart(ctx, r.start)
-	if problem != nil {
-		return &wire.StartAnswer{Error: problem}, nil
-	}
-	a, bytes, err := s.answer()
-	if err != nil {
-		return &wire.StartAnswer{Error: &wire.Problem{Message: err.Error()}}, nil
-	}
-	return a, bytes
-}
-
-// callStart calls a start function and turns a panic into a problem.
-func callStart(ctx context.Context, start startFunc) (s *Start, p *wire.Problem) {
+func callStart(ctx context.Context, start StartFor) (a *wire.StartAnswer, code io.Reader, p *wire.Problem) {
 	defer func() {
 		if v := recover(); v != nil {
-			p = &wire.Problem{Message: fmt.Sprintf("panic: %v", v), Stack: cut(string(debug.Stack()))}
+			p = &wire.Problem{Message: cut(fmt.Sprintf("panic: %v", v)), Stack: cut(string(debug.Stack()))}
 		}
 	}()
 	s, err := start(ctx)
 	if err == nil && s == nil {
-		err = fmt.Errorf("the start function returned neither a start nor an error")
+		err = fmt.Errorf("the start function returned neither a Start nor an error")
+	}
+	if err == nil {
+		a, err = s.wire()
+	}
+	if err == nil {
+		a.Code, code, err = s.Code.open()
 	}
 	if err != nil {
-		return nil, &wire.Problem{Message: cut(err.Error())}
+		return nil, nil, &wire.Problem{Message: cut(err.Error())}
 	}
-	return s, nil
-}
-
-// exposed are the services that a facet offers.
-type exposed struct {
-	mu       sync.Mutex
-	handlers map[string]http.Handler
-}
-
-func (e *exposed) set(name string, h http.Handler) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.handlers == nil {
-		e.handlers = map[string]http.Handler{}
-	}
-	e.handlers[name] = h
-}
-
-// serve serves a request that came to a service.
-func (e *exposed) serve(name string, w http.ResponseWriter, r *http.Request) {
-	e.mu.Lock()
-	h := e.handlers[name]
-	e.mu.Unlock()
-	if h == nil {
-		http.Error(w, fmt.Sprintf("the supervisor exposes no service %q", name), http.StatusNotFound)
-		return
-	}
-	h.ServeHTTP(w, r)
+	return a, code, nil
 }

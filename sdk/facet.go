@@ -35,25 +35,14 @@ type Facet struct {
 	ring     func(context.Context) error
 }
 
-// newFacet makes a facet, for an instance that lives as long as the context. calls is nil outside a gateway.
-func newFacet(life context.Context, c boot.Config, calls *caller) *Facet {
-	f := &Facet{start: c.Start, lookup: c.Lookup, now: c.Now, log: slog.New(c.Log), life: life, calls: calls, starts: &starts{}}
+// newFacet makes a facet.
+func newFacet(c boot.Config) *Facet {
+	f := &Facet{start: c.Start, lookup: c.Lookup, now: c.Now, log: slog.New(c.Log)}
 	if f.now == nil {
 		f.now = time.Now
 	}
 	f.db = openDB(c.SQL)
 	f.kv = &KV{f.db}
-	f.alarm = &Alarm{f.kv}
-	f.client = &http.Client{Transport: &egress{calls, c.Start.Egress}}
-	var err error
-	switch {
-	case calls == nil:
-		err = errAlone
-	case !c.Start.Children:
-		err = &FacetError{Code: codeDenied, Message: "this facet has no right to have children (Start.Children)"}
-	}
-	f.facets = &Facets{calls, f.starts, err}
-	f.loader = &Loader{calls, f.starts, err}
 	return f
 }
 
@@ -123,39 +112,6 @@ func (f *Facet) Props(v any) error {
 		return fmt.Errorf("decode the props: %w", err)
 	}
 	return nil
-}
-
-// Client returns an HTTP client for outgoing requests, http and https, as far as they were granted. Without a grant
-// every request fails with ErrNoEgress. http.DefaultClient goes the same way.
-func (f *Facet) Client() *http.Client { return f.client }
-
-// Service returns the service that the facet was handed under that name, nil where it was handed none.
-func (f *Facet) Service(name string) *Stub {
-	if f.calls == nil || !slices.Contains(f.start.Services, name) {
-		return nil
-	}
-	return &Stub{calls: f.calls, head: wire.Call{Op: wire.OpService, Name: wire.Name{Text: name}}}
-}
-
-// Expose offers a service to children that are handed it (see Service and Start.Services). The handler gets the child's requests
-// as the child made them; CallerProps gives the props that were fixed for that child. It is called in start.
-func (f *Facet) Expose(name string, h http.Handler) { f.expose.set(name, h) }
-
-// Facets returns the facet's children. It is never nil.
-func (f *Facet) Facets() *Facets { return f.facets }
-
-// Loader returns what builds code and runs dynamic workers. It is never nil.
-func (f *Facet) Loader() *Loader { return f.loader }
-
-// Alarm returns the facet's alarm.
-func (f *Facet) Alarm() *Alarm { return f.alarm }
-
-// OnAlarm gives the function that an alarm calls. It is called in start, so that an alarm which wakes the facet finds it. The context
-// ends with the instance, or after 5 minutes.
-func (f *Facet) OnAlarm(ring func(ctx context.Context) error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.onAlarm = ring
 }
 
 // OnStop has stop called before an idle stop, a deploy or a shutdown, when no request is left. Its context ends when the

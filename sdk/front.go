@@ -47,8 +47,6 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var body *requestBody
 	if s != nil {
-		s.begun.Store(s.written.Load())
-		s.body.Store(nil)
 		defer s.answerPanic(w, r, s.written.Load())
 		if r.Body != nil && r.Body != http.NoBody {
 			if r == original {
@@ -95,12 +93,6 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.seen.Trailer = b.original.Trailer
 	}
 	return n, err
-}
-
-// untouched tells that nothing was read of the present request's body, nor sent of its answer.
-func (s *stream) untouched() bool {
-	b := s.body.Load()
-	return s.written.Load() == s.begun.Load() && (b == nil || !b.read && b.original.Header.Get("Expect") != "")
 }
 
 // maxRest is how much of an unread body is read for the sake of keeping the stream.

@@ -111,7 +111,9 @@ func (in *instance) acceptControl() error {
 }
 
 // run starts the app, serves, and waits for the end.
-func (in *instance) run(ctx context.Context, cancel context.CancelFunc, start StartFunc) error {
+func (in *instance) run(start StartFunc) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	go in.readControl(cancel)
 	// Streams are served before start has returned: a supervisor may call its children there, and they
 	// its services. Other requests come once it is READY.

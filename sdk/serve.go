@@ -53,10 +53,14 @@ func runStart(ctx context.Context, f *Facet, start StartFunc) (h http.Handler, f
 // Boot starts an app outside a gateway, for the SDK's own packages: nobody else can make a Config. The error is
 // a *FacetError, with the stack of a panic.
 func Boot(ctx context.Context, c boot.Config, start StartFunc) (*Facet, boot.Instance, error) {
-	f := newFacet(ctx, c, nil)
+	f := newFacet(c)
 	h, failed := runStart(ctx, f, start)
 	if failed != nil {
 		return f, boot.Instance{}, failed
 	}
-	return f, boot.Instance{Handler: newFront(f, h), Stop: f.stop}, nil
+	in := boot.Instance{Handler: newFront(f, h), Stop: f.stop}
+	if f.ring != nil {
+		in.RingDue = f.ringDue
+	}
+	return f, in, nil
 }

@@ -1,200 +1,113 @@
 package sdk
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
-// Start says what a child is. Zero values are the closed ones: no egress, no services, no children, the
-// parent's own limits. Props, Env and Secrets are at most 1 MiB together.
+// Start says how a child facet starts. Zero values are the closed ones: no egress, no services, no children, and the
+// supervisor's own limits.
 type Start struct {
-	Code     Code
-	ID       string            // what Facet.ID gives; empty: an id of the gateway's
-	Props    any               // as JSON, for Facet.Props
-	Env      map[string]string // for Facet.Env
-	Secrets  map[string]string // for Facet.Secret; kept out of logs and listings
+	Code Code
+	// ID is what the child's ID returns; empty: the object's.
+	ID string
+	// Props is given to the child as JSON, for its Props. With Env and Secrets it takes at most 1 MiB.
+	Props any
+	// Env and Secrets are what the child's Env and Secret return. Secrets are in no listing, log or error.
+	Env, Secrets map[string]string
+	// Services are what the child's Service returns, by the child's own names for them.
 	Services map[string]Binding
-	Limits   Limits
-	Egress   Egress
-	Children bool // whether it may have children of its own
+	// Limits are never above the supervisor's own.
+	Limits Limits
+	// Egress is where the child's outgoing requests go.
+	Egress Egress
+	// Children lets the child have children of its own; a tree is at most four deep, its root included.
+	Children bool
 }
 
-// Limits are never above the parent's own; 0 is the parent's own.
+// Limits bound one facet. A field that is 0 has the supervisor's own value, which none may pass.
 type Limits struct {
-	Memory        int64   // bytes
-	CPU           float64 // cores: 0.5 is half of one
-	Storage       int64   // bytes
-	Processes     int
+	Memory        int64         // bytes; a Go program needs 16 MiB to start
+	Storage       int64         // bytes of its database
+	CPU           float64       // cores
+	Processes     int           // threads count; a Go program needs 8
 	StatementTime time.Duration // of one SQL statement
-	RequestTime   time.Duration // to the head of the answer
-	InFlight      int           // requests
-	Rows          int64         // that a statement may read
+	RequestTime   time.Duration // to the head of an answer
+	InFlight      int           // requests at once
+	Rows          int64         // that one SQL statement may return
 }
 
 func (l *Limits) wire() wire.Limits {
-	const milli = 1000
-	return wire.Limits{Memory: l.Memory, CPUMilli: int64(l.CPU * milli), Storage: l.Storage, Processes: int64(l.Processes),
-		StatementMS: l.StatementTime.Milliseconds(), RequestMS: l.RequestTime.Milliseconds(), InFlight: int64(l.InFlight), Rows: l.Rows}
+	return wire.Limits{
+		Memory: l.Memory, Storage: l.Storage, CPUMilli: int64(l.CPU * 1000), Processes: int64(l.Processes),
+		StatementMS: l.StatementTime.Milliseconds(), RequestMS: l.RequestTime.Milliseconds(), InFlight: int64(l.InFlight), Rows: l.Rows,
+	}
 }
 
-// Binding is a service with props fixed for the one that it is handed to.
+// Binding is a service with the props that it has for one child: see Service.
 type Binding struct {
 	service string
 	props   any
 }
 
-// Service makes a binding, for Start.Services: the service that this facet exposes under that name, with props
-// that the child can neither see nor change. The handler reads them with CallerProps.
+// Service names one of the services that this facet offers with Expose, for Start.Services and EgressVia. The handler reads props with
+// CallerProps; the child can neither see nor change them.
 func Service(name string, props any) Binding { return Binding{name, props} }
 
-func (b *Binding) wire() (wire.Binding, error) {
+func (b Binding) wire() (*wire.Binding, error) {
 	props, err := json.Marshal(b.props)
 	if err != nil {
-		return wire.Binding{}, fmt.Errorf("encode the props of service %q: %w", b.service, err)
+		return nil, fmt.Errorf("props of the service %q: %w", b.service, err)
 	}
-	return wire.Binding{Service: b.service, Props: props}, nil
+	return &wire.Binding{Service: b.service, Props: props}, nil
 }
 
-// Egress is what a child may send out. The zero value is nothing.
+// Egress is where a child's outgoing requests go: nowhere, unless made by EgressTo or EgressVia.
 type Egress struct {
 	hosts []string
 	via   *Binding
+	given bool
 }
 
-// EgressTo allows requests to hosts, by name: "api.example.com", or "*.example.com" for all below. Private
-// addresses are refused all the same.
-func EgressTo(hosts ...string) Egress { return Egress{hosts: hosts} }
+// EgressTo lets a child call these hosts: "api.example.com", "*.example.com" for what is below it, "*" for every public host, each with
+// ":port" where it is not 80 or 443. Private, loopback and link-local addresses stay closed unless the
+// administrator has opened them.
+func EgressTo(hosts ...string) Egress { return Egress{hosts: hosts, given: true} }
 
-// EgressVia hands each outgoing request to a service of this facet's, which answers, changes or refuses it; the
-// request's host is the one that the child asked for.
-func EgressVia(service Binding) Egress { return Egress{via: &service} }
+// EgressVia hands each outgoing request of a child to a service of this facet's, which answers, changes or refuses it: a place to
+// add a credential that the child never sees. The handler finds the request's whole URL in r.URL.
+func EgressVia(service Binding) Egress { return Egress{via: &service, given: true} }
 
-func (e *Egress) wire() (*wire.Egress, error) {
-	switch {
-	case e.via != nil:
-		b, err := e.via.wire()
-		return &wire.Egress{Via: &b}, err
-	case len(e.hosts) > 0:
-		return &wire.Egress{Hosts: e.hosts}, nil
-	}
-	return nil, nil
-}
-
-// Code is what a child runs: Source, Executable or App.
-type Code struct {
-	kind    string
-	files   map[string]string
-	exe     io.Reader
-	app     string
-	version int
-}
-
-// Source is Go source: file name to text, of package main, at most 16 MiB. One file is enough: without a go.mod it gets
-// one, and the standard library, this SDK and the modules that the administrator allowed can be imported.
-func Source(files map[string]string) Code { return Code{kind: wire.CodeSource, files: files} }
-
-// Executable is a static executable for this machine, at most 512 MiB. A reader that cannot be read again gives
-// its code once.
-func Executable(r io.Reader) Code { return Code{kind: wire.CodeExecutable, exe: r} }
-
-// App is a version of an app of this namespace, as fgw deploy makes them; version 0 is the newest.
-func App(name string, version int) Code { return Code{kind: wire.CodeApp, app: name, version: version} }
-
-// codeBytes are the bytes that belong to code.
-type codeBytes struct {
-	io.Reader
-	done func()
-}
-
-func (b *codeBytes) all() ([]byte, error) { return io.ReadAll(b.Reader) }
-
-// encode returns the code's head, and its bytes, to be read once.
-func (c *Code) encode() (*wire.Code, *codeBytes, error) {
-	head := &wire.Code{Kind: c.kind, App: c.app, Version: c.version}
-	none := &codeBytes{bytes.NewReader(nil), func() {}}
-	switch c.kind {
-	case wire.CodeApp:
-		return head, none, nil
-	case wire.CodeSource:
-		b, err := json.Marshal(c.files)
-		if err != nil {
-			return nil, nil, fmt.Errorf("encode the source: %w", err)
-		}
-		if len(b) > wire.MaxSource {
-			return nil, nil, &FacetError{Code: "build_failed", Message: fmt.Sprintf("the source has %d bytes, at most %d are allowed", len(b), wire.MaxSource)}
-		}
-		head.Size = int64(len(b))
-		return head, &codeBytes{bytes.NewReader(b), func() {}}, nil
-	case wire.CodeExecutable:
-		return c.encodeExecutable(head)
-	}
-	return nil, nil, errors.New("the start names no code: use sdk.Source, sdk.Executable or sdk.App")
-}
-
-// encodeExecutable finds out the size; what can be read again is left where it began.
-func (c *Code) encodeExecutable(head *wire.Code) (*wire.Code, *codeBytes, error) {
-	if c.exe == nil {
-		return nil, nil, errors.New("the executable is nil")
-	}
-	if s, ok := c.exe.(io.ReadSeeker); ok {
-		from, err := s.Seek(0, io.SeekCurrent)
-		if err == nil {
-			var end int64
-			if end, err = s.Seek(0, io.SeekEnd); err == nil {
-				_, err = s.Seek(from, io.SeekStart)
-			}
-			head.Size = end - from
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the executable: %w", err)
-		}
-		return head, &codeBytes{s, func() { s.Seek(from, io.SeekStart) }}, checkSize(head.Size)
-	}
-	b, err := io.ReadAll(io.LimitReader(c.exe, wire.MaxExecutable+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the executable: %w", err)
-	}
-	head.Size = int64(len(b))
-	return head, &codeBytes{bytes.NewReader(b), func() {}}, checkSize(head.Size)
-}
-
-func checkSize(n int64) error {
-	if n > wire.MaxExecutable {
-		return fmt.Errorf("the executable has %d bytes, at most %d are allowed", n, wire.MaxExecutable)
-	}
-	return nil
-}
-
-// answer makes the answer of a start function, and the bytes that follow it.
-func (s *Start) answer() (*wire.StartAnswer, *codeBytes, error) {
+// wire gives the start as it travels.
+func (s *Start) wire() (*wire.StartAnswer, error) {
 	a := &wire.StartAnswer{ID: s.ID, Env: s.Env, Secrets: s.Secrets, Limits: s.Limits.wire(), Children: s.Children}
-	var err error
 	if s.Props != nil {
+		var err error
 		if a.Props, err = json.Marshal(s.Props); err != nil {
-			return nil, nil, fmt.Errorf("encode the props: %w", err)
+			return nil, fmt.Errorf("props: %w", err)
 		}
 	}
 	for name, b := range s.Services {
+		w, err := b.wire()
+		if err != nil {
+			return nil, err
+		}
 		if a.Services == nil {
 			a.Services = map[string]wire.Binding{}
 		}
-		if a.Services[name], err = b.wire(); err != nil {
-			return nil, nil, err
+		a.Services[name] = *w
+	}
+	if s.Egress.given {
+		a.Egress = &wire.Egress{Hosts: s.Egress.hosts}
+		if s.Egress.via != nil {
+			var err error
+			if a.Egress.Via, err = s.Egress.via.wire(); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if a.Egress, err = s.Egress.wire(); err != nil {
-		return nil, nil, err
-	}
-	head, bytes, err := s.Code.encode()
-	if err != nil {
-		return nil, nil, err
-	}
-	a.Code = *head
-	return a, bytes, nil
+	return a, nil
 }

@@ -136,10 +136,6 @@ type stream struct {
 	mute    atomic.Bool  // writes go nowhere
 	deaf    atomic.Bool  // nothing more is to be read
 
-	// of the present request
-	begun atomic.Int64                // what written was before its answer
-	body  atomic.Pointer[requestBody] // nil if it has none
-
 	mu       sync.Mutex
 	wake     sync.Cond
 	cancel   context.CancelFunc // ends the requests' context

@@ -2,154 +2,116 @@ package sdk
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
-	"net/http/httputil"
-	"strings"
+	"net/url"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
-// Stub stands for a child, a dynamic worker or a service.
+// Stub calls another facet, a dynamic worker, or a service. It is an http.RoundTripper, through which the bytes pass,
+// and an http.Handler, which steps aside where it can: it hands the request over to the gateway. A Stub is cheap to make; keeping one is
+// not needed. Its methods may be called by many goroutines.
 //
-// As an http.Handler it steps aside: a request whose body is untouched and that has not been answered is handed over
-// inside the gateway, and not a byte of body or answer passes through this process; ServeHTTP returns when the
-// answer has ended. What was changed in the request's method, path, query and header counts, and so do headers set on the
-// writer. Where it cannot step aside (a service, a body that was read) the bytes pass through.
-//
-// As an http.RoundTripper it sends a request and gives the answer to this process, which may read and change it. The
-// URL's scheme and host are ignored. Errors of the gateway are *FacetError.
-//
-// Which child it is was said when the Stub was made; it is started when a request needs it, and not before.
+// A call that fails before an answer begins gives a *FacetError, with the codes of the HTTP side.
 type Stub struct {
-	calls  *caller
-	starts *starts
-	head   wire.Call
-	start  startFunc // nil for a service
-	err    error     // why no call can succeed
+	f     *Facet
+	call  wire.Call
+	start StartFor // nil for a service
+	err   error    // every call fails with it
+	keep  *http.Transport
 }
 
-var (
-	_ http.Handler      = (*Stub)(nil)
-	_ http.RoundTripper = (*Stub)(nil)
-)
+// StartFor says how a child starts. It is called only when no instance runs, once however many requests wait.
+type StartFor = func(ctx context.Context) (*Start, error)
 
-// RoundTrip sends the request and returns the answer, whose body must be closed.
+// RoundTrip sends a request and returns the answer. The URL's scheme and host do not matter; its path and query do.
 func (s *Stub) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.err != nil {
 		closeBody(r)
 		return nil, s.err
 	}
-	head, release := s.register(r.Context())
-	return s.calls.exchange(r, head, false, release)
-}
-
-// register makes the stub's start function known for as long as a call lasts.
-func (s *Stub) register(ctx context.Context) (*wire.Call, func()) {
-	head := s.head
-	if s.start == nil {
-		return &head, func() {}
+	out := r.WithContext(r.Context())
+	out.URL = &url.URL{Scheme: "http", Host: "facet", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
+	if out.URL.Path == "" {
+		out.URL.Path = "/"
 	}
-	var release func()
-	head.Start, release = s.starts.add(ctx, s.start)
-	return &head, release
+	if out.Host == "" {
+		out.Host = r.URL.Host
+	}
+	out.RequestURI = ""
+	if id := requestID(r.Context()); id != "" && r.Header.Get(headerRequestID) == "" {
+		out.Header = r.Header.Clone()
+		if out.Header == nil {
+			out.Header = http.Header{}
+		}
+		out.Header.Set(headerRequestID, id)
+	}
+	t := s.keep
+	end := func() {}
+	if t == nil {
+		call, done := s.begin()
+		end = done
+		t = s.f.outside.transport(false, func(context.Context) (*wire.Call, error) { return call, nil })
+	}
+	resp, err := t.RoundTrip(out)
+	if err == nil {
+		err = problem(resp)
+	}
+	if err != nil {
+		end()
+		return nil, asFacetError(err)
+	}
+	resp.Request = r
+	resp.Body = &endBody{ReadCloser: resp.Body, end: end}
+	return resp, nil
 }
 
-// ServeHTTP answers the request with the child's answer.
+// begin makes the call's head, its start function known until the returned function is called.
+func (s *Stub) begin() (*wire.Call, func()) {
+	call := s.call
+	if s.start == nil {
+		return &call, func() {}
+	}
+	var done func()
+	call.Start, done = s.f.starts.add(s.start)
+	return &call, done
+}
+
+// ServeHTTP answers a request by the facet's answer to it. Given the request and the writer as they came to this facet's handler, with
+// nothing of the body read and nothing written, whatever was changed of path and headers (http.StripPrefix), it hands the request
+// over: the gateway joins the client to the other facet, and this process sees not a byte of the body. Headers set before on w are
+// added to the answer. Otherwise the bytes pass through here. It returns when the answer has ended.
 func (s *Stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.err != nil {
-		s.fail(w, r, s.err)
+		writeProblem(w, s.err)
 		return
 	}
-	if !s.handOver(w, r) {
-		s.pass(w, r)
+	if x := exchangeOf(w, r); x != nil && s.call.Op != wire.OpService {
+		s.handOver(x, r)
+		return
 	}
+	s.pass(w, r)
 }
 
-// maxHandover bounds the request's head in a handover, which base64 makes a third longer.
-const maxHandover = wire.MaxHeadBytes * 5 / 8
-
-// handOver has the gateway join the client to the child, where that can be. It returns when the child's answer has ended.
-func (s *Stub) handOver(w http.ResponseWriter, r *http.Request) bool {
-	st, _ := r.Context().Value(streamKey{}).(*stream)
-	if st == nil || s.start == nil || !st.untouched() {
-		return false
-	}
-	head, release := s.register(r.Context())
-	defer release()
-	h := wire.Handover{Name: head.Name, Start: head.Start, Method: r.Method, Target: r.URL.RequestURI(), Header: handedOn(r.Header)}
-	if head.Op == wire.OpWorker {
-		h.Worker = &wire.Worker{ID: head.ID, IdleMS: head.IdleMS}
-	}
-	raw, err := json.Marshal(h)
-	if err != nil || len(raw) > maxHandover {
-		return false
-	}
-	before := st.written.Load()
-	w.Header().Set(wire.HeaderHandover, base64.StdEncoding.EncodeToString(raw))
-	w.WriteHeader(wire.StatusHandover)
-	clear(w.Header()) // they are on their way to the client
-	if st.written.Load() == before {
-		return false // an answer has begun already
-	}
-	st.Stream.Read(make([]byte, 1)) // the child's answer has ended; or the stream has, and this request with it
-	return true
-}
-
-// handedOn is the part of a request's header that goes to the child: what the gateway sets, it sets anew.
-func handedOn(h http.Header) map[string][]string {
-	on := make(map[string][]string, len(h))
-	for name, values := range h {
-		switch {
-		case name == "Expect", name == headerRequestID, name == "Traceparent", name == "Tracestate":
-		case strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "Fgw-"):
-		default:
-			on[name] = values
-		}
-	}
-	return on
-}
-
-// pass passes the bytes through.
-func (s *Stub) pass(w http.ResponseWriter, r *http.Request) {
-	proxy := &httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL.Scheme, p.Out.URL.Host = "http", placeholderHost
-			p.Out.Host = p.In.Host
-		},
-		Transport:     s,
-		FlushInterval: -1, // streams must not wait
-		ErrorHandler:  s.fail,
-	}
-	proxy.ServeHTTP(w, r)
-}
-
-// fail answers with an error in the gateway's own form.
-func (s *Stub) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // nobody is there to hear of it
-	}
-	p := wire.Problem{Code: codeStart, Message: err.Error()}
-	var f *FacetError
-	if errors.As(err, &f) {
-		p = wire.Problem{Code: f.Code, Message: f.Message}
-	}
+// writeProblem answers with an error in the form that the gateway's own have.
+func writeProblem(w http.ResponseWriter, err error) {
+	f := &FacetError{Code: "internal", Message: err.Error()}
+	errors.As(err, &f)
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(statusOf(p.Code))
-	json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": p.Code, "message": p.Message, "request_id": requestID(r.Context())}})
+	w.WriteHeader(statusOf(f.Code))
+	json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": f.Code, "message": f.Message, "request_id": w.Header().Get(headerRequestID)}})
 }
 
-// statusOf returns the HTTP status that goes with an error's code.
+// statusOf gives the HTTP status of an error code, 502 where it is none of the caller's doing.
 func statusOf(code string) int {
 	switch code {
-	case "bad_name", "bad_request":
+	case "bad_name", "bad_request", "depth_limit":
 		return http.StatusBadRequest
-	case codeDenied, codeNoEgress, "cross_site":
+	case "access_denied", "egress_denied", "limit_above_own":
 		return http.StatusForbidden
-	case "facet_not_found", "app_not_found", "object_not_found", "namespace_not_found":
+	case "facet_not_found", "app_not_found", "object_not_found":
 		return http.StatusNotFound
 	case "body_too_large":
 		return http.StatusRequestEntityTooLarge
@@ -159,22 +121,14 @@ func statusOf(code string) int {
 		return http.StatusServiceUnavailable
 	case "facet_timeout":
 		return http.StatusGatewayTimeout
-	case "storage_quota":
+	case "storage_quota", "disk_full":
 		return http.StatusInsufficientStorage
 	}
 	return http.StatusBadGateway
 }
 
-// decodeCallerProps decodes the header that carries a caller's props.
-func decodeCallerProps(header string, v any) error {
-	if header == "" {
-		return errors.New("this request did not come to a service: it has no caller's props")
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		r.Body.Close()
 	}
-	raw, err := base64.StdEncoding.DecodeString(header)
-	if err != nil {
-		return errors.New("the caller's props can't be read")
-	}
-	return json.Unmarshal(raw, v)
 }
-
-var _ io.Closer = (*exchangeBody)(nil)

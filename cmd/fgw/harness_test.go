@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// build makes bin/fgw, once for all end-to-end tests.
-var build = sync.OnceValues(func() (string, error) {
+// buildProgram makes bin/fgw, once for all end-to-end tests.
+var buildProgram = sync.OnceValues(func() (string, error) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return "", err
@@ -35,7 +35,7 @@ var build = sync.OnceValues(func() (string, error) {
 // program is the path of bin/fgw.
 func program(t *testing.T) string {
 	t.Helper()
-	path, err := build()
+	path, err := buildProgram()
 	if err != nil {
 		t.Fatal(err)
 	}

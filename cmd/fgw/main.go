@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/facetgateway/fgw/gateway"
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/sqld"
 	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/facetgateway/fgw/sandboxd/launcher"
@@ -29,6 +30,9 @@ func main() {
 		return
 	case "fgw-gateway":
 		gateway.Main()
+		return
+	case "fgw-builder":
+		build.Main()
 		return
 	case "fgw-sqld":
 		sqld.Main()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/facetgateway/fgw/gateway"
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/urfave/cli/v2"
 )
@@ -76,7 +77,13 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 	if err != nil {
 		return sandboxd.Config{}, err
 	}
+	// Without a toolchain everything works but building sources, which then says so.
+	goroot, goversion, err := build.FindToolchain(os.Getenv("FGW_GOROOT"))
+	if err != nil {
+		log.Info("sources can't be built here", "reason", err)
+	}
 	own, err := json.Marshal(gateway.Config{
+		Toolchain:  goversion,
 		BaseDomain: c.String("base-domain"),
 		AllowUIDs:  startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
 		LogLevel:   c.String("log-level"),
@@ -86,7 +93,7 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 	if err != nil {
 		return sandboxd.Config{}, err
 	}
-	cfg := sandboxd.Config{DataDir: dir, Listen: listen, GatewayConfig: own, Workers: c.Int("workers"), Log: log}
+	cfg := sandboxd.Config{DataDir: dir, Listen: listen, GatewayConfig: own, Workers: c.Int("workers"), Toolchain: goroot, Log: log}
 	for _, layer := range sandboxd.RequiredLayers() {
 		if c.Bool(insecureFlag(layer)) {
 			cfg.Insecure = append(cfg.Insecure, layer)

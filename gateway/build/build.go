@@ -62,6 +62,7 @@ type Config struct {
 	Time     time.Duration   // of one build, from its start
 	Parallel int             // builds at once; default one per core
 	Budget   int64           // bytes of executables that are kept
+	WarmUp   []string        // packages to compile at start besides the SDK and the modules; default std, all of it
 	// InUse reports whether anything but the builder needs a bundle: a version of an app, a running
 	// facet. nil: nothing does.
 	InUse func(hash string) bool
@@ -95,7 +96,7 @@ type Builder struct {
 	flights map[string]*flight // by key
 }
 
-// New opens the builder's directories. Nothing can be built before Warm has succeeded once.
+// New opens the builder's directories. Builds wait until Warm has been called and has ended once.
 func New(c Config) (*Builder, error) {
 	if c.SDK == nil {
 		sdk, err := appvendor.Open()
@@ -110,6 +111,9 @@ func New(c Config) (*Builder, error) {
 	c.Time = orDefault(c.Time, DefaultTime)
 	c.Parallel = orDefault(c.Parallel, runtime.NumCPU())
 	c.Budget = orDefault(c.Budget, DefaultBudget)
+	if c.WarmUp == nil {
+		c.WarmUp = []string{"std"}
+	}
 	if c.InUse == nil {
 		c.InUse = func(string) bool { return false }
 	}

@@ -128,14 +128,15 @@ func goCommand(args []string) answer {
 }
 
 // environment is the whole of what the toolchain is told: no network, no configuration of anyone's, no
-// other toolchain, no cgo.
+// other toolchain, no cgo. goindex=0: the go command would otherwise write an index of each directory that it
+// looks at into the cache, and fail where it can't.
 func environment() []string {
 	return []string{
 		"GOROOT=" + toolchainDir, "PATH=" + toolchainDir + "/bin", "GOCACHE=" + cacheDir,
 		"GOTMPDIR=" + scratchDir, "GOPATH=" + scratchDir + "/gopath", // no HOME: without one there is no telemetry
 		"GO111MODULE=on", "GOFLAGS=-mod=vendor", "GOWORK=off", "GOPROXY=off", "GOSUMDB=off", "GOVCS=*:off", "GOENV=off",
 		"GOTOOLCHAIN=local", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH,
-		"GOMAXPROCS=" + os.Getenv("GOMAXPROCS"), "GODEBUG=containermaxprocs=0,updatemaxprocs=0",
+		"GOMAXPROCS=" + os.Getenv("GOMAXPROCS"), "GODEBUG=goindex=0,containermaxprocs=0,updatemaxprocs=0",
 	}
 }
 

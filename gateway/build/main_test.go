@@ -81,7 +81,7 @@ func gatewayMain() {
 	fatal(err)
 	b, err := New(Config{
 		Toolchain: c.Toolchain, Spawn: Spawner(boot.Client), Bundles: bundles, Dir: boot.DataDir, Time: c.Time, Budget: c.Budget, Parallel: c.Parallel,
-		Limits: protocol.Limits{MemoryBytes: c.Memory}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		WarmUp: []string{"fmt", "encoding/csv", "image/png"}, Limits: protocol.Limits{MemoryBytes: c.Memory}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	fatal(err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -226,7 +226,8 @@ func (r *rig) must(t testing.TB, files map[string]string) reply {
 type sharedRig struct {
 	once sync.Once
 	*rig
-	err error
+	temporary string
+	err       error
 }
 
 var shared sharedRig
@@ -234,7 +235,9 @@ var shared sharedRig
 func (s *sharedRig) stop() {
 	if s.rig != nil {
 		s.rig.stop()
-		os.RemoveAll(s.dir)
+		if s.temporary != "" {
+			os.RemoveAll(s.temporary)
+		}
 	}
 }
 
@@ -245,13 +248,14 @@ func theRig(t testing.TB) *rig {
 		t.Skip("needs root: confinement of other users")
 	}
 	shared.once.Do(func() {
-		dir, err := os.MkdirTemp("", "fgw-build-")
-		if err == nil {
-			shared.rig, shared.err = startRig(filepath.Join(dir, "data"), testConfig{})
+		dir := os.Getenv("FGW_BUILD_TEST_DATA") // keeps the warm cache for the next run
+		if dir == "" {
+			if shared.temporary, shared.err = os.MkdirTemp("", "fgw-build-"); shared.err != nil {
+				return
+			}
+			dir = filepath.Join(shared.temporary, "data")
 		}
-		if err != nil {
-			shared.err = err
-		}
+		shared.rig, shared.err = startRig(dir, testConfig{})
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)

@@ -170,34 +170,49 @@ func (r *results) drop(key string) {
 // forgot any. Those whose bundle someone else needs are passed over: forgetting them would free nothing.
 func (r *results) trim(budget int64, inUse func(hash string) bool) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	var total int64
-	counted := map[string]bool{}
-	var keys []string
+	kept := make([]entry, 0, len(r.kept))
 	for key, v := range r.kept {
-		keys = append(keys, key)
-		if !counted[v.Bundle] {
-			counted[v.Bundle] = true
-			total += v.Bytes
+		kept = append(kept, entry{key, *v})
+	}
+	r.mu.Unlock()
+	doomed := excess(kept, budget, inUse) // asks others, who may ask whether we keep something: without our lock
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range doomed {
+		if r.kept[key] != nil {
+			r.drop(key)
 		}
 	}
-	if total <= budget {
-		return false
+	return len(doomed) > 0
+}
+
+// entry is a result with its key.
+type entry struct {
+	key string
+	result
+}
+
+// excess decides which results to forget.
+func excess(kept []entry, budget int64, inUse func(hash string) bool) (doomed []string) {
+	var total int64
+	references := map[string]int{}
+	for _, e := range kept {
+		if references[e.Bundle]++; references[e.Bundle] == 1 {
+			total += e.Bytes
+		}
 	}
-	slices.SortFunc(keys, func(a, b string) int { return r.kept[a].used.Compare(r.kept[b].used) })
-	trimmed := false
-	for _, key := range keys {
-		v := r.kept[key]
+	slices.SortFunc(kept, func(a, b entry) int { return a.used.Compare(b.used) })
+	for _, e := range kept {
 		if total <= budget {
 			break
 		}
-		if inUse(v.Bundle) {
+		if inUse(e.Bundle) {
 			continue
 		}
-		trimmed = true
-		if r.drop(key); r.bundles[v.Bundle] == 0 {
-			total -= v.Bytes
+		doomed = append(doomed, e.key)
+		if references[e.Bundle]--; references[e.Bundle] == 0 {
+			total -= e.Bytes
 		}
 	}
-	return trimmed
+	return doomed
 }

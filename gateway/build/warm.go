@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,60 +13,26 @@ import (
 // warmAgain is how long a failed warming is left before the next attempt.
 const warmAgain = 30 * time.Second
 
-// warmth says whether the cache holds what every build needs. Without it nothing can be built: the go command
-// wants to write down what it learns about the standard library, and a build may write nothing there.
+// warmth says whether the cache has been warmed, or that it can't be. A build before that would compile
+// the standard library for itself, and throw it away.
 type warmth struct {
-	ready chan struct{} // closed once it does
-
-	mu     sync.Mutex // guards the fields below
-	failed error      // of the last attempt; nil while one is under way
-	tried  chan struct{}
+	once  sync.Once
+	tried chan struct{} // closed at the end of the first attempt
 }
 
-func newWarmth() *warmth { return &warmth{ready: make(chan struct{}), tried: make(chan struct{})} }
+func newWarmth() *warmth { return &warmth{tried: make(chan struct{})} }
 
-// wait returns once the cache is warm, or an attempt to warm it has failed.
+// wait returns when there is nothing to wait for any longer: where warming fails, builds are slow and work.
 func (w *warmth) wait(ctx context.Context) error {
-	w.mu.Lock()
-	failed, tried := w.failed, w.tried
-	w.mu.Unlock()
-	if failed == nil {
-		select {
-		case <-w.ready:
-			return nil
-		case <-tried:
-			w.mu.Lock()
-			failed = w.failed
-			w.mu.Unlock()
-		case <-ctx.Done():
-			return errStopping
-		}
-	}
 	select {
-	case <-w.ready:
+	case <-w.tried:
 		return nil
-	default:
-		return &problem.Error{Code: problem.Overloaded, RetryAfter: warmAgain,
-			Message: "the standard library could not be compiled: " + failed.Error()}
+	case <-ctx.Done():
+		return errStopping
 	}
 }
 
-// end notes how an attempt ended.
-func (w *warmth) end(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	select {
-	case <-w.ready:
-		return
-	default:
-	}
-	w.failed = err
-	close(w.tried)
-	w.tried = make(chan struct{})
-	if err == nil {
-		close(w.ready)
-	}
-}
+func (w *warmth) end() { w.once.Do(func() { close(w.tried) }) }
 
 // Warm compiles the standard library, the SDK and the allowed modules into the cache that all builds
 // read, in the background; where they are compiled already, that takes half a second. It tries again until it succeeds,
@@ -84,7 +51,7 @@ func (b *Builder) Warm(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			b.warm.end(err)
+			b.warm.end()
 			if err == nil {
 				b.cfg.Log.Info("the build cache is warm", "took", time.Since(started))
 				return
@@ -102,7 +69,7 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
 	j := &job{
-		head:  jobHead{Warm: true, Packages: append([]string{"std"}, tree.packages...)},
+		head:  jobHead{Warm: true, Packages: slices.Concat(b.cfg.WarmUp, tree.packages)},
 		files: []file{{"go.mod", tree.goMod("warm", "")}, {"warm.go", "package main\n\nfunc main() {}\n"}},
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTime)

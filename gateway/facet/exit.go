@@ -94,6 +94,9 @@ func clip(s string) string {
 // explain says what an error of the relay's means for the caller. Where the facet itself
 // is at fault it is ended first, and the answer waits until it is reaped, so that the caller is told how it ended.
 func (in *instance) explain(err error, o *relay.Options) error {
+	if h, ok := errors.AsType[*relay.HandedOver](err); ok {
+		return h.Err
+	}
 	switch {
 	case errors.Is(err, relay.ErrClientGone):
 		return err

@@ -9,6 +9,13 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
+// HandedOver wraps an error of the facet that a request was handed over to: what it says of a
+// facet is said of that one, and is explained already.
+type HandedOver struct{ Err error }
+
+func (e *HandedOver) Error() string { return e.Err.Error() }
+func (e *HandedOver) Unwrap() error { return e.Err }
+
 // maxDropped is how much of the answer of a facet that handed its request over is
 // read and dropped before its stream is given up instead.
 const maxDropped = 64 << 10
@@ -24,7 +31,9 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 	}
 	extra := http.Header{}
 	copyHeader(extra, resp.Header)
-	err = x.o.Handover(x.w, x.r, resp.Header.Get(wire.HeaderHandover), extra)
+	if err = x.o.Handover(x.w, x.r, resp.Header.Get(wire.HeaderHandover), extra); err != nil {
+		err = &HandedOver{err}
+	}
 	// Whatever came of it, the facet's handler waits for this byte.
 	if _, werr := x.st.raw.Write([]byte{0}); werr != nil || err != nil {
 		return false, err

@@ -29,5 +29,9 @@ func (t *task) audit(err error) {
 	if err != nil {
 		r.Code = t.classify(err).Code
 	}
-	t.ch.w.notify(&control.Message{Op: control.Audit, Channel: t.ch.id, Record: r}, false)
+	w := t.ch.w
+	r.Dropped = w.dropped.Swap(0)
+	if !w.notify(&control.Message{Op: control.Audit, Channel: t.ch.id, Record: r}, false) {
+		w.dropped.Add(r.Dropped + 1)
+	}
 }

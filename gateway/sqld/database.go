@@ -155,6 +155,10 @@ func (db *database) lease() (*conn, error) {
 	db.mu.Unlock()
 	c, err := openConn(db, first)
 	if err != nil {
+		db.w.evict(func(*conn) bool { return true }) // it may be memory or descriptors that are short
+		c, err = openConn(db, first)
+	}
+	if err != nil {
 		db.mu.Lock()
 		db.open--
 		db.mu.Unlock()

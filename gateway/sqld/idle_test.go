@@ -31,7 +31,7 @@ func serveMany(t testing.TB, n int, idleBytes int64) (*worker, []*client) {
 	if err := sqlite.Init(aloneMemory); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorker(idleBytes, func(*control.Message, bool) {})
+	w := newWorker(idleBytes, func(*control.Message, bool) bool { return true })
 	dir := t.TempDir()
 	clients := make([]*client, n)
 	for i := range clients {
@@ -197,7 +197,7 @@ func TestPanic(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := make(chan *control.Message, 4)
-	w := newWorker(1<<20, func(m *control.Message, _ bool) { told <- m })
+	w := newWorker(1<<20, func(m *control.Message, _ bool) bool { told <- m; return true })
 	fd, theirs := socketpair(t)
 	own, err := ownCopy(theirs)
 	if err != nil {

@@ -64,12 +64,11 @@ func serve(controlFile, sharedFile *os.File) error {
 	if err := sqlite.Init(m.Memory); err != nil {
 		return err
 	}
-	w := newWorker(m.Idle, func(m *control.Message, wait bool) {
+	w := newWorker(m.Idle, func(m *control.Message, wait bool) bool {
 		if wait {
-			conn.Send(m, nil) // the gateway's death ends this process anyway
-		} else {
-			conn.TrySend(m)
+			return conn.Send(m, nil) == nil // the gateway's death ends this process anyway
 		}
+		return conn.TrySend(m)
 	})
 	for {
 		m, f, err := conn.Receive()
@@ -164,10 +163,11 @@ func ServeOne(ctx context.Context, channel *os.File, file string) error {
 	}
 	limits := DefaultLimits()
 	var ended error
-	w := newWorker(aloneMemory/2, func(m *control.Message, _ bool) {
+	w := newWorker(aloneMemory/2, func(m *control.Message, _ bool) bool {
 		if m.Op == control.Ended || m.Op == control.Broken {
 			ended = errors.New(strings.TrimSpace(m.Error))
 		}
+		return true
 	})
 	defer w.stop()
 	ch, err := w.attach(own, 1, file, nil, &control.Message{Limits: &limits})

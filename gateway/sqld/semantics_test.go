@@ -27,7 +27,7 @@ func serveLimits(t testing.TB, change func(l *control.Limits), message func(*con
 		t.Fatal(err)
 	}
 	theirs.Close()
-	w := newWorker(aloneMemory/2, func(*control.Message, bool) {})
+	w := newWorker(aloneMemory/2, func(*control.Message, bool) bool { return true })
 	m := &control.Message{Limits: &l}
 	if message != nil {
 		message(m)

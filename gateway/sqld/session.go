@@ -1,5 +1,7 @@
 package sqld
 
+import "runtime/debug"
+
 // setInTx notes whether the session has a transaction open.
 func (ch *channel) setInTx(s *session, inTx bool) {
 	ch.mu.Lock()
@@ -49,14 +51,23 @@ func (s *session) expire(before int64) {
 	if !ch.enter() {
 		return
 	}
-	defer ch.leave()
 	ch.mu.Lock()
-	if s.busy || !s.inTx || s.idleSince > before {
-		ch.mu.Unlock()
+	expired := !s.busy && s.inTx && s.idleSince <= before
+	s.busy = s.busy || expired
+	ch.mu.Unlock()
+	if !expired {
+		ch.leave()
 		return
 	}
-	s.busy = true
-	ch.mu.Unlock()
+	go s.rollBack() // what waits behind it may take long
+}
+
+// rollBack ends the transaction of a session that was made busy for it, and runs
+// what came meanwhile.
+func (s *session) rollBack() {
+	ch := s.ch
+	defer ch.leave()
+	debug.SetPanicOnFault(true)
 	s.release()
 	ch.mu.Lock()
 	s.expired = true

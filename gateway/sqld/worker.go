@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
 	"github.com/facetgateway/fgw/gateway/sqlite"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -19,12 +21,18 @@ const (
 	janitorEvery = 250 * time.Millisecond
 )
 
+// notify sends a message to the gateway; with wait it waits for room, else it
+// tells whether there was any.
+type notify func(m *control.Message, wait bool) (sent bool)
+
 // worker is the process: databases, the channels to them, and what they share.
 type worker struct {
 	turns       *turns
 	checkpoints chan struct{}
-	idleBytes   int64                               // that idle connections may keep open
-	notify      func(m *control.Message, wait bool) // to the gateway
+	idleBytes   int64 // that idle connections may keep open
+	maxIdle     int   // idle connections; each has two descriptors
+	notify      notify
+	dropped     atomic.Int64 // audit records that the gateway had no room for
 
 	mu        sync.Mutex // guards what follows
 	databases map[string]*database
@@ -32,19 +40,19 @@ type worker struct {
 	idle      []*conn               // connections in use by nobody, the one idle longest first
 	inTx      map[*session]struct{} // with a transaction open
 	stopped   chan struct{}
-	dropped   int64 // audit records
 }
 
-func newWorker(idleBytes int64, notify func(*control.Message, bool)) *worker {
+func newWorker(idleBytes int64, notify notify) *worker {
 	w := &worker{
-		turns: newTurns(), checkpoints: make(chan struct{}, maxCheckpoints), idleBytes: idleBytes, notify: notify,
+		turns: newTurns(), checkpoints: make(chan struct{}, maxCheckpoints), idleBytes: idleBytes, maxIdle: maxIdle(), notify: notify,
 		databases: map[string]*database{}, channels: map[uint64]*channel{}, inTx: map[*session]struct{}{}, stopped: make(chan struct{}),
 	}
 	go w.janitor()
 	return w
 }
 
-// database finds or makes the state of a file.
+// database finds or makes the state of a file, and counts a reference to it.
+// Limits are those that it gets if it is new.
 func (w *worker) database(file string, limits *control.Limits) (*database, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -56,13 +64,22 @@ func (w *worker) database(file string, limits *control.Limits) (*database, error
 		}
 		db = &database{w: w, file: file, account: account, lastUsed: time.Now()}
 		db.slot.Store(new(control.Slot))
+		db.lim.Store(limits)
 		w.databases[file] = db
 	}
-	db.lim.Store(limits)
 	db.mu.Lock()
 	db.refs++
 	db.mu.Unlock()
 	return db, nil
+}
+
+// limit sets other limits. Connections keep the quota that they were opened
+// with, so those that are idle are closed.
+func (db *database) limit(limits *control.Limits) {
+	if old := db.lim.Swap(limits); *old != *limits {
+		db.account.SetLimit(limits.Memory)
+		db.closeIdle()
+	}
 }
 
 // attach begins to serve a channel.
@@ -71,6 +88,7 @@ func (w *worker) attach(f *os.File, id uint64, file string, slot *control.Slot, 
 	if err != nil {
 		return nil, err
 	}
+	db.limit(m.Limits)
 	if slot != nil {
 		db.slot.Store(slot)
 	}
@@ -152,11 +170,20 @@ func (w *worker) returned(c *conn) {
 	w.mu.Lock()
 	w.idle = append(w.idle, c)
 	c.pos = len(w.idle) - 1
-	over := sqlite.Total() > w.idleBytes
+	over := len(w.idle) > w.maxIdle
 	w.mu.Unlock()
-	if over {
-		w.evict(func(c *conn) bool { return sqlite.Total() > w.idleBytes })
+	if over || sqlite.Total() > w.idleBytes {
+		w.evict(func(*conn) bool { return len(w.idle) > w.maxIdle || sqlite.Total() > w.idleBytes })
 	}
+}
+
+// maxIdle leaves most of the process's descriptors to channels and to what is in use.
+func maxIdle() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 256
+	}
+	return int(min(r.Cur, 16384) / 4)
 }
 
 // leased takes a connection out of the list.
@@ -168,14 +195,17 @@ func (w *worker) leased(c *conn) {
 	}
 }
 
-// evict closes idle connections, the one idle longest first, as long as enough says so.
-func (w *worker) evict(enough func(*conn) bool) {
+// evict closes idle connections, the one idle longest first, as long as more says so.
+func (w *worker) evict(more func(*conn) bool) {
+	w.mu.Lock()
+	w.compact()
+	w.mu.Unlock()
 	for at := 0; ; {
 		w.mu.Lock()
 		for at < len(w.idle) && w.idle[at] == nil {
 			at++
 		}
-		if at >= len(w.idle) || !enough(w.idle[at]) {
+		if at >= len(w.idle) || !more(w.idle[at]) {
 			w.mu.Unlock()
 			return
 		}
@@ -187,6 +217,9 @@ func (w *worker) evict(enough func(*conn) bool) {
 		}
 		w.leased(c)
 		c.db.drop(c)
+		w.mu.Lock()
+		w.compact()
+		w.mu.Unlock()
 	}
 }
 

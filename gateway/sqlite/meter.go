@@ -87,6 +87,9 @@ func (a *Account) Close() {
 	}
 }
 
+// SetLimit sets another limit; what the account holds already stays.
+func (a *Account) SetLimit(limit int64) { a.limit.Store(limit) }
+
 // Used is how many bytes the account holds.
 func (a *Account) Used() int64 { return a.used.Load() }
 

@@ -190,3 +190,24 @@ func BenchmarkReadPipelined(b *testing.B) {
 		<-tokens
 	}
 }
+
+// BenchmarkWrite is one caller's update, committed but not synced.
+func BenchmarkWrite(b *testing.B) {
+	c, worker := benchTable(b)
+	buf := make([]byte, sqlchan.MaxPacket)
+	i := int64(0)
+	defer reportCPU(b, worker.PID())()
+	for b.Loop() {
+		i++
+		p := sqlchan.Header{Type: sqlchan.Exec, Session: 1, Request: uint32(i)}.Append(nil)
+		p = sqlchan.AppendText(append(p, 0), "UPDATE t SET n = n + 1 WHERE id = ?")
+		p, _ = sqlchan.AppendArgs(p, []sqlchan.Arg{{Value: i%10000 + 1}})
+		if _, err := c.Write(p); err != nil {
+			b.Fatal(err)
+		}
+		n, err := c.Read(buf)
+		if err != nil || n == 0 || sqlchan.Type(buf[0]) != sqlchan.Done {
+			b.Fatalf("%q %v", buf[:n], err)
+		}
+	}
+}

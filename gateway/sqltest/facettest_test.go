@@ -98,3 +98,58 @@ func TestWithoutFgw(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// Alarms ring when the test's clock passes them, each at its time.
+func TestAlarmsRingByTheTestsClock(t *testing.T) {
+	var rang []string
+	fail := false
+	s := facettest.New(t, func(ctx context.Context, f *sdk.Facet) (http.Handler, error) {
+		f.OnAlarm(func(ctx context.Context) error {
+			rang = append(rang, f.Now().Format("15:04"))
+			if fail {
+				return errors.New("not today")
+			}
+			if len(rang) == 1 {
+				return f.Alarm().Set(ctx, f.Now().Add(time.Hour))
+			}
+			return nil
+		})
+		return http.NotFoundHandler(), f.Alarm().Set(ctx, f.Now().Add(time.Hour))
+	})
+	expect := func(want ...string) {
+		t.Helper()
+		if fmt.Sprint(rang) != fmt.Sprint(want) {
+			t.Errorf("rang at %v, wanted %v", rang, want)
+		}
+	}
+	s.Advance(59 * time.Minute)
+	expect()
+	s.Advance(3 * time.Hour)
+	expect("13:00", "14:00")
+	s.Advance(24 * time.Hour)
+	expect("13:00", "14:00")
+	if _, err := s.Facet.Alarm().Get(t.Context()); !errors.Is(err, sdk.ErrNotFound) {
+		t.Errorf("the alarm is still set: %v", err)
+	}
+	// in a transaction
+	tx, err := s.Facet.DB().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Facet.Alarm().SetTx(tx, s.Now()); err != nil {
+		t.Fatal(err)
+	}
+	tx.Rollback()
+	s.Advance(time.Minute)
+	expect("13:00", "14:00")
+	// a failure keeps it
+	fail = true
+	s.Facet.Alarm().Set(t.Context(), s.Now())
+	s.Advance(0)
+	fail = false
+	s.Advance(0)
+	expect("13:00", "14:00", s.Now().Format("15:04"), s.Now().Format("15:04"))
+	if err := s.Facet.Alarm().Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -45,6 +45,7 @@ type Server struct {
 	http    *httptest.Server
 	handler swap
 	stop    func()
+	ring    func(context.Context) (bool, error) // nil: no function for alarms
 }
 
 // Option changes what the app finds.
@@ -152,6 +153,7 @@ func (s *Server) boot() error {
 	}
 	s.Facet = facet
 	s.handler.set(instance.Handler)
+	s.ring = instance.RingDue
 	s.stop = func() {
 		bounded, done := context.WithTimeout(ctx, stopTime)
 		defer done()
@@ -195,8 +197,24 @@ func (s *Server) Restart() {
 // Now returns the time of the test's clock.
 func (s *Server) Now() time.Time { return s.clock.Now() }
 
-// Advance turns the clock forward.
-func (s *Server) Advance(d time.Duration) { s.clock.advance(d) }
+// Advance turns the clock forward. An alarm that is due on the way rings at its time. One that fails is told of in the
+// test's log and stays: it rings again with the next Advance.
+func (s *Server) Advance(d time.Duration) {
+	s.t.Helper()
+	until := s.clock.Now().Add(d)
+	for s.ring != nil {
+		at, err := s.Facet.Alarm().Get(s.t.Context())
+		if err != nil || at.After(until) { // none, or none yet
+			break
+		}
+		s.clock.moveTo(at)
+		if _, err := s.ring(s.t.Context()); err != nil {
+			s.t.Logf("facettest: the alarm failed: %v", err)
+			break
+		}
+	}
+	s.clock.moveTo(until)
+}
 
 // Get asks for a path, with its query, and returns the answer's status and body.
 func (s *Server) Get(path string) (status int, body string) {

@@ -22,10 +22,13 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-func (c *clock) advance(d time.Duration) {
+// moveTo turns the clock forward to t, never back.
+func (c *clock) moveTo(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	if t.After(c.now) {
+		c.now = t
+	}
 }
 
 // swap is a handler that can be exchanged.

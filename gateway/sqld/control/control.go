@@ -70,8 +70,8 @@ type Record struct {
 	Rows     int64         `json:"rows"`
 	Bytes    int64         `json:"bytes"`
 	Duration time.Duration `json:"duration"`
-	Code     string        `json:"code,omitempty"` // of its error
-	Dropped  int64         `json:"dropped,omitempty"`
+	Code     string        `json:"code,omitempty"`    // of its error
+	Dropped  int64         `json:"dropped,omitempty"` // records of this worker that were lost before it
 }
 
 // MaxAuditSQL is how much of a statement's text an audit record holds.

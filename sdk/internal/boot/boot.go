@@ -31,6 +31,7 @@ type Instance struct {
 	Handler http.Handler
 	// Stop runs what the app wants done before it stops.
 	Stop func(context.Context)
-	// RingDue calls the app's alarm function if its alarm is due, and tells whether it was.
+	// RingDue calls the app's alarm function if its alarm is due by the clock, and tells whether it was. It is nil
+	// where the app has given none.
 	RingDue func(context.Context) (bool, error)
 }

@@ -1,0 +1,163 @@
+package sqlpool
+
+import (
+	"fmt"
+	"time"
+)
+
+// grace is how long past its deadline a statement may stay before its worker is killed.
+const grace = time.Second
+
+// maxRespawnDelay bounds the wait before a worker that dies at once is started again.
+const maxRespawnDelay = time.Second
+
+// runningKey names a statement that runs, sighting when it was first seen.
+type runningKey struct{ slot, index int }
+type sighting struct {
+	seq uint64
+	at  time.Time
+}
+
+// condemn kills the process because of a channel, which ends with it.
+func (w *worker) condemn(channel uint64, err error) {
+	w.mu.Lock()
+	if w.culprit[channel] == nil {
+		w.culprit[channel] = err
+	}
+	process := w.process
+	w.mu.Unlock()
+	if process != nil {
+		if err := process.Kill(); err != nil {
+			w.pool.cfg.Log.Error("SQL worker not killed", "worker", w.index, "error", err)
+		}
+	}
+}
+
+// watch kills the process if a statement of it has outstayed its deadline.
+func (w *worker) watch(at time.Time) {
+	w.mu.Lock()
+	var stuck []uint64
+	for _, pl := range w.places {
+		slot := w.shared.Slot(pl.index)
+		for i := range slot.Running {
+			r := &slot.Running[i]
+			key := runningKey{pl.index, i}
+			seq := r.Seq.Load()
+			if seq == 0 {
+				delete(w.seen, key)
+				continue
+			}
+			if w.seen[key].seq != seq {
+				w.seen[key] = sighting{seq, at}
+				continue
+			}
+			if at.Sub(w.seen[key].at) > time.Duration(r.Budget.Load())+grace && r.Seq.Load() == seq {
+				stuck = append(stuck, r.Channel.Load())
+			}
+		}
+	}
+	running := w.process != nil
+	w.mu.Unlock()
+	if !running {
+		return
+	}
+	for _, id := range stuck {
+		w.condemn(id, fmt.Errorf("%w: it did not come back within %v of its deadline", ErrStuck, grace))
+	}
+}
+
+// supervise replaces the process whenever it has died.
+func (w *worker) supervise() {
+	defer w.pool.wg.Done()
+	delay := time.Duration(0)
+	for {
+		w.mu.Lock()
+		process := w.process
+		w.mu.Unlock()
+		began := time.Now()
+		<-process.Done()
+		w.buried()
+		for {
+			if time.Since(began) > 10*time.Second {
+				delay = 0
+			}
+			select {
+			case <-w.pool.ctx.Done():
+				return
+			case <-time.After(delay):
+			}
+			delay = min(max(2*delay, 10*time.Millisecond), maxRespawnDelay)
+			err := w.start(w.pool.ctx)
+			if err == nil {
+				break
+			}
+			if w.pool.ctx.Err() != nil {
+				return
+			}
+			w.pool.cfg.Log.Error("SQL worker not started", "worker", w.index, "error", err)
+		}
+	}
+}
+
+// buried clears up after a process that has been reaped.
+func (w *worker) buried() {
+	at := time.Now()
+	w.mu.Lock()
+	conn, calls := w.conn, w.calls
+	w.conn, w.process, w.calls = nil, nil, map[uint64]func(error){}
+	w.ready = make(chan struct{})
+	clear(w.seen)
+	ended := map[*Channel]error{}
+	for id, err := range w.culprit {
+		if c := w.channels[id]; c != nil {
+			ended[c] = err
+		}
+	}
+	clear(w.culprit)
+	byHand := len(ended) > 0
+	for _, pl := range w.places {
+		slot := w.shared.Slot(pl.index)
+		for i := range slot.Running {
+			if slot.Running[i].Seq.Load() == 0 || byHand {
+				continue
+			}
+			if c := w.channels[slot.Running[i].Channel.Load()]; c != nil && c.suspect(at) {
+				ended[c] = fmt.Errorf("%w: it died %d times within %v while a statement of this channel ran", ErrStuck, suspectTimes, suspectWindow)
+			}
+		}
+		slot.Stopped()
+	}
+	for c := range ended {
+		delete(w.channels, c.id)
+	}
+	left := len(w.channels)
+	w.mu.Unlock()
+	conn.Close()
+	for _, done := range calls {
+		done(errReplaced)
+	}
+	for c, err := range ended {
+		c.end(err)
+	}
+	if w.pool.ctx.Err() == nil {
+		w.pool.cfg.Log.Warn("SQL worker died and is replaced", "worker", w.index, "channels", left, "ended", len(ended))
+	}
+}
+
+// shutdown lets the process close its databases and end.
+func (w *worker) shutdown() {
+	w.mu.Lock()
+	w.closed = true
+	process, conn := w.process, w.conn
+	w.mu.Unlock()
+	if process == nil {
+		return
+	}
+	conn.Close()
+	select {
+	case <-process.Done():
+	case <-time.After(closeTimeout):
+		process.Kill()
+		<-process.Done()
+	}
+}
