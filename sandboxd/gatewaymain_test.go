@@ -108,6 +108,21 @@ func (g *testGateway) do(ctx context.Context, words []string, path string) (any,
 	case "exec":
 		_, err := os.StartProcess("/proc/self/exe", nil, &os.ProcAttr{})
 		return fmt.Sprint(err), nil
+	case "storm":
+		for range 4 {
+			go func() {
+				for {
+					g.mu.Lock()
+					_, err := g.spawn(context.Background())
+					if n := len(g.facets); err == nil && n > 10 {
+						g.facets[n-10].Kill()
+						g.wires[n-10].Close()
+					}
+					g.mu.Unlock()
+				}
+			}()
+		}
+		return nil, nil
 	case "garbage":
 		_, err := g.control.Write(make([]byte, protocol.HeadBytes+1))
 		return nil, err

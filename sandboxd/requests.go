@@ -218,7 +218,7 @@ func (d *desk) drain() { d.send(protocol.Message{Op: protocol.OpDrain}) }
 
 func (d *desk) send(m protocol.Message) {
 	d.conn.SetWriteDeadline(time.Now().Add(sendPatience))
-	if _, err := d.conn.Write(m.Append(nil)); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) {
+	if _, err := d.conn.Write(m.Append(nil)); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		d.log.Error("the gateway does not read", "error", err)
 		d.conn.Close() // serve ends, and with it the gateway
 	}

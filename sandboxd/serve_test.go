@@ -337,6 +337,50 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestKilledWhileSpawning kills at any moment of a spawn: no process of the directory's users may be left.
+func TestKilledWhileSpawning(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	rounds := 5
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
+		for i, victim := range []string{"sandboxd", "fgw-launcher", "fgw-gateway"} {
+			s := serve(t, dir)
+			var none any
+			s.must(t, &none, "storm")
+			named, _ := s.family(t)
+			first := int(stat(t, dir).Uid)
+			eventually(t, "facets run", func() bool { return len(ofUsers(t, first)) > 5 })
+			time.Sleep(time.Duration(round*7+i) * 100 * time.Microsecond) // another moment of a spawn each time
+			syscall.Kill(named[victim], syscall.SIGKILL)
+			s.end(t)
+			eventually(t, "no process of the directory's users is left after killing "+victim, func() bool { return len(ofUsers(t, first)) == 0 })
+			s.sweep(t)
+		}
+	}
+}
+
+// ofUsers are the processes of a data directory's users.
+func ofUsers(t *testing.T, first int) (pids []int) {
+	t.Helper()
+	for _, name := range entries(t, "/proc") {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		status, err := readStatus("/proc/" + name + "/status")
+		if err != nil || strings.HasPrefix(status["State"], "Z") {
+			continue
+		}
+		if uid, _ := strconv.Atoi(strings.Fields(status["Uid"])[0]); uid >= first && uid < first+uidsPerDirectory {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 func TestSQLDReplaced(t *testing.T) {
 	s := serve(t, t.TempDir())
 	var first, second int

@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
-	"strings"
 	"syscall"
 )
 
@@ -52,6 +52,9 @@ func Main() {
 	os.Exit(0)
 }
 
+// archive begins what the compiler makes.
+const archive = "!<arch>\n"
+
 // carryOut answers one job.
 func carryOut(conn io.ReadWriter, head *jobHead) error {
 	if err := writeSources(conn, head.Files); err != nil {
@@ -69,10 +72,6 @@ func carryOut(conn io.ReadWriter, head *jobHead) error {
 		return writeHead(conn, a)
 	}
 	exe, err := os.Open(output)
-	if errors.Is(err, os.ErrNotExist) {
-		// The go command does not link what is no program, and says nothing.
-		return writeHead(conn, answer{Output: "package main with func main is missing: the source is a library"})
-	}
 	if err != nil {
 		return writeHead(conn, answer{Error: err.Error()})
 	}
@@ -80,6 +79,12 @@ func carryOut(conn io.ReadWriter, head *jobHead) error {
 	info, err := exe.Stat()
 	if err != nil {
 		return writeHead(conn, answer{Error: err.Error()})
+	}
+	if begin := make([]byte, len(archive)); info.Size() > int64(len(begin)) {
+		if _, err := exe.ReadAt(begin, 0); err == nil && string(begin) == archive {
+			// What is no program is compiled and not linked.
+			return writeHead(conn, answer{Output: "package main with func main is missing: the source is a library"})
+		}
 	}
 	a.Size = info.Size()
 	if err := writeHead(conn, a); err != nil || a.Size > MaxExecutable {
@@ -108,6 +113,9 @@ func writeSources(conn io.Reader, files []fileHead) error {
 	return os.Symlink(modulesDir+"/vendor", filepath.Join(sourceDir, "vendor"))
 }
 
+// outOfMemory is what the toolchain says where one of its programs was killed or was refused memory.
+var outOfMemory = regexp.MustCompile(`: signal: killed|fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)`)
+
 // goCommand runs the go command.
 func goCommand(args []string) answer {
 	var said bounded
@@ -121,7 +129,7 @@ func goCommand(args []string) answer {
 	case err == nil:
 	case !errors.As(err, &exit):
 		a.Error = err.Error()
-	case exit.Sys().(syscall.WaitStatus).Signaled(), strings.Contains(a.Output, ": signal: killed"):
+	case exit.Sys().(syscall.WaitStatus).Signaled(), outOfMemory.MatchString(a.Output):
 		a.Killed = true // nothing kills here but the kernel that is out of memory
 	}
 	return a

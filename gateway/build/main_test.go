@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +42,10 @@ func TestMain(m *testing.M) {
 		builderMain()
 	}
 	code := m.Run()
-	shared.stop()
+	if err := shared.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "what the gateway left:", err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -51,6 +56,7 @@ type testConfig struct {
 	Memory    int64
 	Budget    int64
 	Parallel  int
+	NoWarm    bool // builds wait for ever
 }
 
 // reply is what the test gateway answers.
@@ -60,6 +66,12 @@ type reply struct {
 	Code   string
 	Error  string
 	Took   time.Duration
+}
+
+// state is how the test gateway fares.
+type state struct {
+	Spawned, Running int64 // builders
+	Flights, Waiters int
 }
 
 // gatewayMain is the gateway's process: a Builder behind HTTP.
@@ -79,9 +91,22 @@ func gatewayMain() {
 	fatal(json.Unmarshal(boot.Config, &c))
 	bundles, err := bundle.NewStore(boot.DataDir)
 	fatal(err)
+	var spawned, running atomic.Int64
+	spawn := Spawner(boot.Client)
 	b, err := New(Config{
-		Toolchain: c.Toolchain, Spawn: Spawner(boot.Client), Bundles: bundles, Dir: boot.DataDir, Time: c.Time, Budget: c.Budget, Parallel: c.Parallel,
-		WarmUp: []string{"fmt", "encoding/csv", "image/png"}, Limits: protocol.Limits{MemoryBytes: c.Memory}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Toolchain: c.Toolchain, Spawn: func(ctx context.Context, s protocol.Build, f protocol.BuildFiles) (Process, error) {
+			p, err := spawn(ctx, s, f)
+			if err == nil && !s.Warm {
+				spawned.Add(1)
+				running.Add(1)
+				go func() {
+					<-p.Done()
+					running.Add(-1)
+				}()
+			}
+			return p, err
+		}, Bundles: bundles, Dir: boot.DataDir, Time: c.Time, Budget: c.Budget, Parallel: c.Parallel,
+		WarmUp: []string{"encoding/csv", "image/png"}, Limits: protocol.Limits{MemoryBytes: c.Memory}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	fatal(err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -90,9 +115,14 @@ func gatewayMain() {
 		b.Close()
 		os.Exit(0)
 	})
-	b.Warm(ctx)
+	if !c.NoWarm {
+		b.Warm(ctx)
+	}
 	l, err := net.FileListener(boot.HTTP[0])
 	fatal(err)
+	// The same builder with tighter bounds, for what would otherwise take the tests' time.
+	bounded := &Builder{cfg: b.cfg, modules: b.modules, results: b.results, queue: newQueue(1), warm: b.warm, flights: map[string]*flight{}, ctx: b.ctx, stop: b.stop}
+	bounded.cfg.Time, bounded.cfg.Limits.MemoryBytes = boundedTime, boundedMemory
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /build", func(w http.ResponseWriter, r *http.Request) {
 		var files map[string]string
@@ -102,7 +132,11 @@ func gatewayMain() {
 		}
 		var v reply
 		started := time.Now()
-		v.Bundle, v.Found, err = b.Build(WithOwner(r.Context(), r.URL.Query().Get("owner")), files)
+		builder, owner := b, r.URL.Query().Get("owner")
+		if owner == boundedOwner {
+			builder = bounded
+		}
+		v.Bundle, v.Found, err = builder.Build(WithOwner(r.Context(), owner), files)
 		if v.Took = time.Since(started); err != nil {
 			v.Error, v.Code = err.Error(), problem.As(err).Code
 		}
@@ -116,6 +150,16 @@ func gatewayMain() {
 		}
 		defer f.Close()
 		io.Copy(w, f)
+	})
+	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
+		s := state{Spawned: spawned.Load(), Running: running.Load()}
+		b.mu.Lock()
+		s.Flights = len(b.flights)
+		for _, f := range b.flights {
+			s.Waiters += f.waiters
+		}
+		b.mu.Unlock()
+		json.NewEncoder(w).Encode(s)
 	})
 	mux.HandleFunc("POST /modules", func(w http.ResponseWriter, r *http.Request) {
 		if err := b.Modules().Replace(r.Body); err != nil {
@@ -222,6 +266,34 @@ func (r *rig) must(t testing.TB, files map[string]string) reply {
 	return v
 }
 
+func (r *rig) state(t testing.TB) (s state) {
+	t.Helper()
+	res, err := http.Get("http://" + r.addr + "/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// spawned is how many builders were started so far.
+func (r *rig) spawned(t testing.TB) int64 { t.Helper(); return r.state(t).Spawned }
+
+// until waits for a state.
+func (r *rig) until(t testing.TB, what string, is func(state) bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !is(r.state(t)) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: never, but %+v", what, r.state(t))
+		}
+		time.Sleep(2 * time.Millisecond) // the gateway is another process: there is nothing to wait on
+	}
+}
+
 // sharedRig is one gateway for all tests: warming its cache takes most of their time.
 type sharedRig struct {
 	once sync.Once
@@ -232,13 +304,15 @@ type sharedRig struct {
 
 var shared sharedRig
 
-func (s *sharedRig) stop() {
+// stop ends it; sandboxd tells of each process or cgroup that it could not get rid of.
+func (s *sharedRig) stop() (err error) {
 	if s.rig != nil {
-		s.rig.stop()
+		err = s.rig.stop()
 		if s.temporary != "" {
-			os.RemoveAll(s.temporary)
+			err = errors.Join(err, os.RemoveAll(s.temporary))
 		}
 	}
+	return err
 }
 
 // theRig gives the shared gateway.

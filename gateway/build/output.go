@@ -11,11 +11,14 @@ import (
 // maxMessage bounds one diagnostic's text.
 const maxMessage = 2 << 10
 
-// position is how the toolchain begins a line about a place in a file.
-var position = regexp.MustCompile(`^(?:\./|/src/|\.\./)?((?:[^:]*\.go)|go\.mod):([0-9]{1,9}):(?:([0-9]{1,9}):)? ?(.*)$`)
+// position is how the toolchain begins a line about a place in a file; a //line comment may name any kind of file.
+var position = regexp.MustCompile(`^(?:\./|/src/|\.\./)?([^:\s][^:]*\.[A-Za-z0-9]+):([0-9]{1,9}):(?:([0-9]{1,9}):)? ?(.*)$`)
+
+// crash is how the last words of a program of the toolchain's begin; the stacks that follow are of no use to the author.
+var crash = regexp.MustCompile(`^(?:fatal error|panic|runtime|unexpected fault address|SIG[A-Z]+): ?`)
 
 // where is what the go command adds to say where it looked: a path of the sandbox's.
-var where = regexp.MustCompile(` \(/go/src/[^)]*\)`)
+var where = regexp.MustCompile(` \(/go/src/[^)]*\)| in /src\b`)
 
 // parseOutput makes diagnostics of what the toolchain said: at least one, at most maxDiagnostics, each with the file as its
 // author named it. The text is a stranger's: it may be anything.
@@ -32,6 +35,8 @@ func parseOutput(output string) []wire.Diagnostic {
 			continue
 		case len(found) == maxDiagnostics:
 			return found
+		case crash.MatchString(line):
+			return append(found, wire.Diagnostic{Message: cut("the toolchain crashed: " + clean(line))})
 		}
 		found = append(found, parseLine(line))
 	}

@@ -107,9 +107,9 @@ func (b *Builder) perform(ctx context.Context, spec protocol.Build, j *job, sink
 	return a, err
 }
 
-// lost reports whether an error is the connection's end.
+// lost reports whether an error is the connection's end, or as good as that.
 func lost(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
+	return errors.Is(err, errHead) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET)
 }
 
 // converse sends the job and reads the answer, whose sizes are bounded here and whose content is checked by sink.

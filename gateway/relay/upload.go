@@ -113,7 +113,10 @@ func (u *upload) run() {
 		case <-u.leave:
 			return
 		case <-u.ctx.Done():
-			u.err = ErrClientGone
+			u.err = errLeft
+			if u.x.r.Context().Err() != nil {
+				u.err = ErrClientGone
+			}
 			return
 		case <-u.x.session.mux.CloseChan():
 			u.err = ErrFacetGone

@@ -22,11 +22,7 @@ func readArgs(r *sqlchan.Reader, args []argument) []argument {
 	args = args[:0]
 	n := r.Uvarint()
 	if n > sqlchan.MaxArgs || n > uint64(r.Len()) {
-		n = 1 // more than there can be: reading one fails
-		r.Bytes()
-		for r.Err() == nil {
-			r.Byte()
-		}
+		malformed(r) // more than there can be
 		return args
 	}
 	for range n {
@@ -44,9 +40,7 @@ func readArgs(r *sqlchan.Reader, args []argument) []argument {
 		case sqlchan.Text, sqlchan.Blob:
 			a.bytes = r.Bytes()
 		default:
-			for r.Err() == nil {
-				r.Byte() // no such kind: fail as a short message does
-			}
+			malformed(r) // there is no such kind
 		}
 		if r.Err() != nil {
 			return args
@@ -54,6 +48,13 @@ func readArgs(r *sqlchan.Reader, args []argument) []argument {
 		args = append(args, a)
 	}
 	return args
+}
+
+// malformed makes the reader fail, as a message that is too short does.
+func malformed(r *sqlchan.Reader) {
+	for r.Err() == nil {
+		r.Byte()
+	}
 }
 
 // binder gives a request's arguments to its statements, in order. Named ones

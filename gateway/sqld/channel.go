@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	// maxPayload bounds the requests of one channel that are held at once, being
-	// assembled, waiting or running.
-	maxPayload = 32 << 20
+	// maxHeld bounds what one channel's requests and rows hold of Go's memory at
+	// once, being assembled, waiting, running or being sent; maxHeldAll what all
+	// channels of the worker do. A request of up to smallRequest is taken even then.
+	maxHeld      = 32 << 20
+	maxHeldAll   = 192 << 20
+	smallRequest = 4 << 10
 	// maxAssembly bounds those that are being assembled (SPEC §1).
 	maxAssembly = sqlchan.MaxMessage
 )
@@ -47,10 +50,10 @@ type channel struct {
 	fd   int // valid until finish
 	raw  syscall.RawConn
 
-	active  atomic.Int32 // goroutines on the channel; the last one out finishes it
-	ended   atomic.Bool
-	closed  chan struct{} // closed by finish
-	reading atomic.Int64  // payload bytes held
+	active atomic.Int32 // goroutines on the channel; the last one out finishes it
+	ended  atomic.Bool
+	closed chan struct{} // closed by finish
+	held   atomic.Int64  // bytes of requests and rows
 
 	mu       sync.Mutex // guards what follows
 	err      error      // why it ended
@@ -65,6 +68,22 @@ type channel struct {
 type assembly struct {
 	h       sqlchan.Header
 	payload []byte
+	refused bool // there was no room: the rest is dropped, and the request answered so
+}
+
+// hold takes room for n bytes, and tells whether there was any.
+func (ch *channel) hold(n int) bool {
+	all := ch.w.held.Add(int64(n))
+	if ch.held.Add(int64(n)) > maxHeld || all > maxHeldAll && n > smallRequest {
+		ch.letGo(n)
+		return false
+	}
+	return true
+}
+
+func (ch *channel) letGo(n int) {
+	ch.held.Add(-int64(n))
+	ch.w.held.Add(-int64(n))
 }
 
 // session is one conversation with the database. Its fields belong to the task
@@ -183,12 +202,16 @@ func (ch *channel) packet(p []byte, buf *[]byte) (reader bool, err error) {
 		buffers.Put(buf)
 		return true, err
 	}
-	payload, whole, err := ch.assemble(h, payload)
-	if err != nil || !whole {
+	message, state, err := ch.assemble(h, payload)
+	if err != nil || state == partial {
 		buffers.Put(buf)
 		return true, err
 	}
-	return ch.request(h, payload, buf)
+	if state == refused {
+		buffers.Put(buf)
+		return true, ch.sendFailure(h, failure(sqlchan.CodeTooManyRequests, "the requests that wait hold too much memory"))
+	}
+	return ch.request(h, message, buf)
 }
 
 // notice handles CREDIT and CANCEL, which concern a request that may be answered already.
@@ -215,34 +238,56 @@ func (ch *channel) notice(h sqlchan.Header, payload []byte) error {
 	return nil
 }
 
-// assemble joins the packets of a message; whole tells that payload is all of it.
-func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, whole bool, err error) {
+// What a packet made of its message.
+type messageState int
+
+const (
+	partial messageState = iota // there is more to come
+	whole
+	refused // there was no room for it
+)
+
+// assemble joins the packets of a message, and takes room for it.
+func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, state messageState, err error) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	a := ch.parts[h.Request]
 	if a == nil {
 		if h.Flags == 0 {
-			return payload, true, nil
+			if !ch.hold(len(payload)) {
+				return nil, refused, nil
+			}
+			return payload, whole, nil
 		}
 		if len(ch.parts) >= sqlchan.MaxSessions*sqlchan.MaxPipeline {
-			return nil, false, breach("more unfinished messages than requests may wait: %w", sqlchan.ErrMalformed)
+			return nil, partial, breach("more unfinished messages than requests may wait: %w", sqlchan.ErrMalformed)
 		}
 		a = &assembly{h: h}
 		ch.parts[h.Request] = a
 	}
 	if a.h.Type != h.Type || a.h.Session != h.Session {
-		return nil, false, breach("request %d goes on as another: %w", h.Request, sqlchan.ErrMalformed)
+		return nil, partial, breach("request %d goes on as another: %w", h.Request, sqlchan.ErrMalformed)
 	}
-	if ch.partial += len(payload); ch.partial > maxAssembly {
-		return nil, false, breach("more than %d bytes of unfinished messages: %w", maxAssembly, sqlchan.ErrMalformed)
+	if !a.refused {
+		if ch.partial += len(payload); ch.partial > maxAssembly {
+			return nil, partial, breach("more than %d bytes of unfinished messages: %w", maxAssembly, sqlchan.ErrMalformed)
+		}
+		a.payload = append(a.payload, payload...)
+		if !ch.hold(len(payload)) {
+			ch.partial -= len(a.payload)
+			ch.letGo(len(a.payload) - len(payload))
+			a.refused, a.payload = true, nil
+		}
 	}
-	a.payload = append(a.payload, payload...)
 	if h.Flags != 0 {
-		return nil, false, nil
+		return nil, partial, nil
 	}
 	delete(ch.parts, h.Request)
 	ch.partial -= len(a.payload)
-	return a.payload, true, nil
+	if a.refused {
+		return nil, refused, nil
+	}
+	return a.payload, whole, nil
 }
 
 // request takes a whole request in: it runs at once if its session is free, else it waits there.
@@ -254,19 +299,18 @@ func (ch *channel) request(h sqlchan.Header, payload []byte, buf *[]byte) (reade
 		return true, breach("request %d while one of that number is unanswered: %w", h.Request, sqlchan.ErrMalformed)
 	}
 	s := ch.sessions[h.Session]
-	var refused *sqlchan.Failure
+	var refusal *sqlchan.Failure
 	switch {
 	case s == nil && len(ch.sessions) >= sqlchan.MaxSessions:
-		refused = failure(sqlchan.CodeTooManySessions, fmt.Sprintf("more than %d sessions are open", sqlchan.MaxSessions))
+		refusal = failure(sqlchan.CodeTooManySessions, fmt.Sprintf("more than %d sessions are open", sqlchan.MaxSessions))
 	case s != nil && len(s.queue) >= sqlchan.MaxPipeline:
-		refused = failure(sqlchan.CodeTooManyRequests, fmt.Sprintf("more than %d requests wait in the session", sqlchan.MaxPipeline))
-	case ch.reading.Load()+int64(len(payload)) > maxPayload:
-		refused = failure(sqlchan.CodeTooManyRequests, "the requests that wait hold more than "+size(maxPayload))
+		refusal = failure(sqlchan.CodeTooManyRequests, fmt.Sprintf("more than %d requests wait in the session", sqlchan.MaxPipeline))
 	}
-	if refused != nil {
-		refused.InTx = s != nil && s.inTx
+	if refusal != nil {
+		refusal.InTx = s != nil && s.inTx
 		ch.mu.Unlock()
-		err := ch.sendFailure(h, refused)
+		ch.letGo(len(payload))
+		err := ch.sendFailure(h, refusal)
 		buffers.Put(buf)
 		return true, err
 	}
@@ -275,8 +319,7 @@ func (ch *channel) request(h sqlchan.Header, payload []byte, buf *[]byte) (reade
 		ch.sessions[h.Session] = s
 	}
 	t := newTask(s, h)
-	t.size = int64(len(payload))
-	ch.reading.Add(t.size)
+	t.size = len(payload)
 	ch.live[h.Request] = t
 	if s.busy {
 		t.payload = append([]byte(nil), payload...)
@@ -304,7 +347,7 @@ func (ch *channel) work(t *task) (reader bool) {
 		if ch.live[t.request] == t {
 			delete(ch.live, t.request)
 		}
-		ch.reading.Add(-t.size)
+		ch.letGo(t.size)
 		var next *task
 		if len(s.queue) > 0 {
 			next = s.queue[0]
@@ -359,6 +402,7 @@ func (ch *channel) finish() {
 	for _, s := range ch.sessions {
 		s.release()
 	}
+	ch.w.held.Add(-ch.held.Swap(0)) // of what was never whole
 	ch.file.Close()
 	ch.w.finished(ch)
 	close(ch.closed)

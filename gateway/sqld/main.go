@@ -28,7 +28,7 @@ const (
 
 // goMemory is what Go's own heap may grow to before it is collected hard;
 // SQLite's memory lies outside of it.
-const goMemory = 192 << 20
+const goMemory = 320 << 20
 
 // errDetached ends a channel that the gateway takes back.
 var errDetached = errors.New("detached")

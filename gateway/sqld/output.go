@@ -157,19 +157,32 @@ func (t *task) row(s *statement) error {
 // splitRows sends the rows before the one at at, then that one alone.
 func (t *task) splitRows(at int) error {
 	o := &t.out
-	row := append([]byte(nil), o.buf[at:]...)
+	message := append([]byte{1}, o.buf[at:]...) // one row
+	row := message[1:]
 	o.buf, o.rows = o.buf[:at], o.rows-1
 	if o.rows == 0 {
 		o.buf = o.buf[:o.start]
+	}
+	if cap(o.buf) > 4*sqlchan.MaxPacket { // not kept while the client is waited for
+		o.buf = append(make([]byte, 0, sqlchan.MaxPacket), o.buf...)
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	if len(row) > sqlchan.MaxPacket-rowsHead {
+		if !t.ch.hold(len(row)) {
+			return failure(sqlchan.CodeMemoryLimit, "too many large rows wait for their clients")
+		}
+		defer t.ch.letGo(len(row))
 		if err := t.takeCredit(); err != nil {
 			return err
 		}
-		return t.sendLong(sqlchan.Rows, append([]byte{1}, row...))
+		had := t.turn >= 0
+		err := t.sendLong(sqlchan.Rows, message)
+		if err == nil && had && t.turn < 0 {
+			err = t.takeTurn()
+		}
+		return err
 	}
 	o.start = len(o.buf)
 	o.buf = append(append(o.buf, make([]byte, rowsHead)...), row...)

@@ -562,3 +562,39 @@ func TestNumbersComeBack(t *testing.T) {
 		c.ok(c.wait(s, 7))
 	}
 }
+
+// TestHeldMemory refuses requests that hold more than a channel may, and gives
+// all of it back.
+func TestHeldMemory(t *testing.T) {
+	c, ch := serveLimits(t, func(*control.Limits) {}, nil)
+	big := strings.Repeat("x", 3<<20)
+	waiting := c.start(sqlchan.Query, 1, payload(0, 0, "SELECT 1", nil))
+	var reqs []uint32
+	refused := 0
+	for s := uint16(2); s <= 3; s++ {
+		reqs = append(reqs, c.start(sqlchan.Query, s, payload(0, 0, "SELECT 1", nil)))
+		for range 7 {
+			reqs = append(reqs, c.start(sqlchan.Query, s, payload(0, 1, "SELECT length(?)", []any{big})))
+		}
+	}
+	if v := c.value(4, "SELECT 1"); v != int64(1) { // a small one is taken even now
+		t.Errorf("value %v", v)
+	}
+	c.send(sqlchan.Credit, 1, waiting, []byte{1})
+	c.ok(c.wait(1, waiting))
+	for i, r := range reqs {
+		s := uint16(2 + i/8)
+		if i%8 == 0 {
+			c.send(sqlchan.Credit, s, r, []byte{1})
+		}
+		if a := c.wait(s, r); a.failure != nil {
+			c.fails(sqlchan.CodeTooManyRequests, a)
+			refused++
+		}
+	}
+	if refused < 3 || refused > 6 {
+		t.Errorf("%d of 14 requests of 3 MiB were refused", refused)
+	}
+	until(t, "the memory to be given back", func() bool { return ch.held.Load() == 0 && ch.w.held.Load() == 0 })
+	c.value(2, "SELECT length(?)", big)
+}

@@ -41,7 +41,7 @@ type task struct {
 	typ     sqlchan.Type
 	request uint32
 	payload []byte
-	size    int64
+	size    int  // of the payload, which the channel holds
 	inline  bool // on the goroutine that reads the channel
 
 	stop   atomic.Int32

@@ -29,8 +29,9 @@ type notify func(m *control.Message, wait bool) (sent bool)
 type worker struct {
 	turns       *turns
 	checkpoints chan struct{}
-	idleBytes   int64 // that idle connections may keep open
-	maxIdle     int   // idle connections; each has two descriptors
+	idleBytes   int64        // that idle connections may keep open
+	held        atomic.Int64 // bytes of requests and rows of all channels
+	maxIdle     int          // idle connections; each has two descriptors
 	notify      notify
 	dropped     atomic.Int64 // audit records that the gateway had no room for
 

@@ -1,0 +1,148 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+// TestHandover: a facet that hands a request over never sees its body, the other facet gets it whole, and
+// the stream carries the next request.
+func TestHandover(t *testing.T) {
+	var stood atomic.Int32
+	child := facet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "DELETE" {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("X-Child", r.URL.Path)
+		io.Copy(w, r.Body)
+	}), nil)
+	up := byHand(t, func(st io.Writer, br *bufio.Reader, r *http.Request) {
+		if r.URL.Path == "/own" {
+			io.WriteString(st, "HTTP/1.1 100 Continue\r\n\r\n")
+			io.Copy(io.Discard, r.Body)
+			io.WriteString(st, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
+			return
+		}
+		io.WriteString(st, "HTTP/1.1 199 Handover\r\nFgw-Handover: child\r\nX-Added: 1\r\n\r\n")
+		if b, err := br.ReadByte(); err == nil && b != 0 {
+			t.Errorf("waited for the other's end, got %d", b)
+		}
+		stood.Add(1)
+		io.WriteString(st, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	failed := make(chan error, 8)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := &Options{BodyLimit: 1 << 30}
+		o.Handover = func(w http.ResponseWriter, r *http.Request, head string, extra http.Header) error {
+			if head != "child" {
+				t.Errorf("head %q", head)
+			}
+			return child.Serve(w, r, &Request{Target: "/child"}, &Options{BodyLimit: 1 << 30, Answer: func(_ string, h http.Header) { h["X-Added"] = extra["X-Added"] }})
+		}
+		if err := up.Serve(w, r, &Request{Target: r.URL.Path, Hold: true}, o); err != nil {
+			failed <- err
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	t.Cleanup(front.Close)
+	for i, n := range []int{0, 10, 100_000, 5 << 20} {
+		body := make([]byte, n)
+		rand.Read(body)
+		resp, err := http.Post(front.URL+"/run", "", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !bytes.Equal(got, body) || resp.Header.Get("X-Child") != "/child" || resp.Header.Get("X-Added") != "1" || resp.Header.Get(wire.HeaderHandover) != "" {
+			t.Fatalf("%d bytes: %d came back, %v, %v", n, len(got), resp.Header, err)
+		}
+		waitFor(t, func() bool { return int(stood.Load()) == i+1 })
+	}
+	resp, err := http.Post(front.URL+"/own", "", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if string(got) != "mine" {
+		t.Fatalf("%q", got)
+	}
+	// The other's failure is the other's: it is told as such, and not the supervisor's fault.
+	req, _ := http.NewRequest("DELETE", front.URL+"/run", nil)
+	if resp, err = http.DefaultClient.Do(req); err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	var h *HandedOver
+	if err := <-failed; !errors.As(err, &h) || !errors.Is(err, ErrFacetGone) {
+		t.Fatal(err)
+	}
+}
+
+// byHand is a facet that speaks the protocol without net/http's server, on each stream that is opened.
+func byHand(t *testing.T, answer func(st io.Writer, br *bufio.Reader, r *http.Request)) *Session {
+	return raw(t, func(c net.Conn) {
+		mux, err := yamux.Server(c, wire.Config(8, time.Minute))
+		if err != nil {
+			return
+		}
+		for {
+			st, err := kinds{mux}.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer st.Close()
+				br := bufio.NewReader(st)
+				for {
+					r, err := http.ReadRequest(br)
+					if err != nil {
+						return
+					}
+					answer(st, br, r)
+				}
+			}()
+		}
+	}, nil)
+}
+
+// TestHandoverAfterReading: once a facet has asked for the body it can't hand the request over.
+func TestHandoverAfterReading(t *testing.T) {
+	up := byHand(t, func(st io.Writer, br *bufio.Reader, r *http.Request) {
+		io.WriteString(st, "HTTP/1.1 100 Continue\r\n\r\n")
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(st, "HTTP/1.1 199 Handover\r\nFgw-Handover: child\r\n\r\n")
+	})
+	failed := make(chan error, 1)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := &Options{BodyLimit: 1 << 30, Handover: func(http.ResponseWriter, *http.Request, string, http.Header) error {
+			t.Error("handed over")
+			return nil
+		}}
+		failed <- up.Serve(w, r, &Request{Target: "/", Hold: true}, o)
+		w.WriteHeader(http.StatusBadGateway)
+	}))
+	t.Cleanup(front.Close)
+	resp, err := http.Post(front.URL, "", strings.NewReader("body"))
+	if err == nil {
+		resp.Body.Close()
+	}
+	if err := <-failed; !errors.Is(err, ErrProtocol) {
+		t.Fatal(err)
+	}
+}
