@@ -36,7 +36,7 @@ func (c *checker) goMod(text string) modFile {
 		bad := func(format string, a ...any) { c.add("go.mod", d.line, 1, format, a...) }
 		switch word {
 		case "module":
-			if len(args) != 1 || !modulePath.MatchString(args[0]) || len(args[0]) > maxName || args[0] == "std" || args[0] == "cmd" || within(args[0], sdkModule) {
+			if len(args) != 1 || !validModule(args[0]) || args[0] == "std" || args[0] == "cmd" || within(args[0], sdkModule) {
 				bad("module %s: no path that a source can have", quoted(args))
 			} else {
 				m.path = args[0]
@@ -59,6 +59,11 @@ func (c *checker) goMod(text string) modFile {
 		}
 	}
 	return m
+}
+
+// validModule reports whether a module can have that path. It becomes part of file names.
+func validModule(path string) bool {
+	return len(path) <= maxName && modulePath.MatchString(path) && !strings.Contains("/"+path+"/", "/../") && !strings.Contains("/"+path+"/", "/./")
 }
 
 // required checks one requirement against what is allowed.

@@ -84,6 +84,7 @@ func TestRefused(t *testing.T) {
 		{"no version", map[string]string{"main.go": aMain, "go.mod": "module x\ngo one\n"}, "go.mod:2:1", "no version of Go"},
 		{"module std", map[string]string{"main.go": aMain, "go.mod": "module std\n"}, "go.mod:1:1", "no path"},
 		{"module with a line break", map[string]string{"main.go": aMain, "go.mod": "module \"a\\nreplace x => y\"\n"}, "go.mod:1:1", "no path"},
+		{"module with dots", map[string]string{"main.go": aMain, "go.mod": "module a/../b\n"}, "go.mod:1:1", "no path"},
 		{"the SDK's own module", map[string]string{"main.go": aMain, "go.mod": "module " + sdkModule + "\n"}, "go.mod:1:1", "no path"},
 		{"nonsense", map[string]string{"main.go": aMain, "go.mod": "\x00\x01 what"}, "go.mod:1:1", "no directive"},
 	} {

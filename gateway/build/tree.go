@@ -131,7 +131,7 @@ func (t *tree) extract(vendor string, archive *zip.Reader, listed *[]listedModul
 		return fmt.Errorf("read the archive's list of packages: %w", err)
 	}
 	for _, m := range parseModulesText(string(text)) {
-		if !modulePath.MatchString(m.path) || m.path == sdkModule {
+		if !validModule(m.path) || m.path == sdkModule {
 			return fmt.Errorf("the archive has a module %.100q", m.path)
 		}
 		if err := os.RemoveAll(filepath.Join(vendor, filepath.FromSlash(m.path))); err != nil {

@@ -141,7 +141,7 @@ func TestPut(t *testing.T) {
 	defer f.Close()
 	b, _ := io.ReadAll(f)
 	info, _ := f.Stat()
-	if string(b) != "abc" || info.Mode() != 0o555 {
+	if string(b) != "abc" || info.Mode() != 0o511 {
 		t.Errorf("holds %q with mode %v", b, info.Mode())
 	}
 	onlyFiles(t, dir, abc)

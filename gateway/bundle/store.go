@@ -96,15 +96,16 @@ func (s *Store) Put(ctx context.Context, r io.Reader, max int64, check func(*os.
 	return hash, bytes, nil
 }
 
-// place makes a written file durable under its hash. Mode 0555: a facet's own
-// uid executes it, and nobody writes it.
+// place makes a written file durable under its hash. Mode 0511: a facet's own user must be able to run
+// it, by descriptor too, but not to read it, which also keeps the facet's process from being dumpable: no
+// other process of its user may look into it.
 func (s *Store) place(f *os.File, hash string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.now(); os.Chtimes(s.path(hash), now, now) == nil {
 		return nil // there already, and its grace begins anew
 	}
-	if err := f.Chmod(0o555); err != nil {
+	if err := f.Chmod(0o511); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
