@@ -91,7 +91,7 @@ func serveWire(conn net.Conn, channel *os.File, start StartFunc) error {
 	in.facet = newFacet(config)
 	in.facet.outside = newOutside(in.session.Open, said.MaxStreams)
 	in.facet.egress = &egress{f: in.facet}
-	http.DefaultTransport = in.facet.egress // what else could it be, where there is no network
+	http.DefaultClient.Transport = in.facet.egress // not DefaultTransport, which programs take to be an *http.Transport
 	return in.run(start)
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -77,9 +78,8 @@ func TestStop(t *testing.T) {
 	if err := wire.WriteControl(g.control, 200, struct{}{}); err != nil { // a later version's
 		t.Fatal(err)
 	}
-	if err := wire.WriteControl(g.control, wire.FrameStop, wire.Stop{Reason: "idle", GraceMS: 1000}); err != nil {
-		t.Fatal(err)
-	}
+	// The instance may be gone before this returns, and yamux then calls that an error.
+	wire.WriteControl(g.control, wire.FrameStop, wire.Stop{Reason: "idle", GraceMS: 1000})
 	if kind, _ := g.frame(); kind != wire.FrameStopped {
 		t.Errorf("frame %d", kind)
 	}
@@ -351,5 +351,25 @@ func TestEarlyHintsAndHead(t *testing.T) {
 		if r.Buffered() != 0 {
 			t.Error("a body follows")
 		}
+	}
+}
+
+// A question that the gateway does not answer ends with its context.
+func TestQuestionsAreCancelled(t *testing.T) {
+	asked := make(chan error, 1)
+	startInstance(t, wire.Start{Children: true, MaxStreams: wire.MaxOwnStreams}, func(ctx context.Context, f *Facet) (http.Handler, error) {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		_, err := f.Facets().List(ctx)
+		asked <- err
+		return http.NotFoundHandler(), nil
+	})
+	select {
+	case err := <-asked:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(patience):
+		t.Error("it waits on")
 	}
 }

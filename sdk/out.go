@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -81,7 +82,8 @@ func (o *outside) ask(ctx context.Context, c *wire.Call, code io.Reader) (*wire.
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	// Closing a stream of yamux's does not end a read of it; a deadline that has passed does.
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	if code != nil {
 		if _, err := io.Copy(conn, code); err != nil {
 			return nil, fmt.Errorf("send the code: %w", err)

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -177,6 +178,41 @@ func TestRestart(t *testing.T) {
 			res.Body.Close()
 		}
 	}
+}
+
+// TestModules allows a module, changes what it says, and takes it away again.
+func TestModules(t *testing.T) {
+	r := theRig(t)
+	allow := func(files map[string]string) {
+		t.Helper()
+		res, err := http.Post("http://"+r.addr+"/modules", "application/zip", bytes.NewReader(archiveOf(t, files)))
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%v, %v", res, err)
+		}
+		res.Body.Close()
+	}
+	files := map[string]string{"main.go": program("import \"example.org/colour\"\n\nfunc main() { println(colour.Name) }\n")}
+	refused := func() {
+		t.Helper()
+		if v := r.must(t, files); len(v.Found) != 1 || !strings.Contains(v.Found[0].Message, "fgw modules allow") {
+			t.Errorf("%+v", v)
+		}
+	}
+	bundles := map[string]bool{}
+	refused()
+	for _, word := range []string{"red", "green"} {
+		allow(colour(word))
+		v := r.must(t, files)
+		if v.Bundle == "" || bundles[v.Bundle] {
+			t.Errorf("%s: %+v", word, v)
+		}
+		bundles[v.Bundle] = true
+		if v := r.must(t, map[string]string{"main.go": hello(word)}); v.Bundle == "" {
+			t.Errorf("an app beside it: %+v", v)
+		}
+	}
+	allow(map[string]string{"manifest.json": "{}", "vendor/modules.txt": ""})
+	refused()
 }
 
 // TestNoToolchain says what to do where nothing can be built.

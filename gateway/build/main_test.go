@@ -166,6 +166,7 @@ func gatewayMain() {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		b.Warm(ctx)
 		json.NewEncoder(w).Encode(b.Modules().List())
 	})
 	fatal(boot.Client.Ready(ctx))

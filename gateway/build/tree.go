@@ -33,6 +33,7 @@ const (
 type archiveManifest struct {
 	Modules  []Module           `json:"modules"`  // that may be imported
 	Requires []appvendor.Module `json:"requires"` // they and what they need, as go.mod has to list them
+	Packages []string           `json:"packages"` // of the allowed modules, those that can be built here
 }
 
 // tree is a directory with the sources of everything that may be imported: a vendor directory, written once. A
@@ -44,6 +45,7 @@ type tree struct {
 	requires []appvendor.Module
 	allowed  []Module
 	packages []string // import paths, in order
+	warm     []string // of them, what is worth compiling ahead: not what is for other machines
 
 	refs  int  // guarded by Modules.mu
 	stale bool // guarded by Modules.mu: goes with the last reference
@@ -100,6 +102,9 @@ func writeTree(dir string, sdk *appvendor.Set, archive *zip.Reader) (*tree, erro
 	}
 	listed := parseModulesText(string(text))
 	t := &tree{goLine: sdk.Manifest.Go, requires: slices.Clone(sdk.Manifest.Requires)}
+	for _, m := range listed {
+		t.warm = append(t.warm, m.packages...)
+	}
 	if archive != nil {
 		if err := t.extract(vendor, archive, &listed); err != nil {
 			return nil, err
@@ -145,6 +150,7 @@ func (t *tree) extract(vendor string, archive *zip.Reader, listed *[]listedModul
 		t.requires = append(t.requires, r)
 	}
 	t.allowed = manifest.Modules
+	t.warm = append(t.warm, manifest.Packages...)
 	return unpack(vendor, archive)
 }
 

@@ -44,7 +44,7 @@ func archiveOf(t testing.TB, files map[string]string) []byte {
 // colour is an archive of one allowed module with one that it needs.
 func colour(word string) map[string]string {
 	return map[string]string{
-		"manifest.json": `{"modules":[{"path":"example.org/colour","version":"v1.2.0"}],"requires":[{"path":"example.org/colour","version":"v1.2.0"},{"path":"example.org/needed","version":"v0.3.0","indirect":true}]}`,
+		"manifest.json": `{"modules":[{"path":"example.org/colour","version":"v1.2.0"}],"requires":[{"path":"example.org/colour","version":"v1.2.0"},{"path":"example.org/needed","version":"v0.3.0","indirect":true}],"packages":["example.org/colour","example.org/colour/hue"]}`,
 		"vendor/modules.txt": "# example.org/colour v1.2.0\n## explicit; go 1.20\nexample.org/colour\nexample.org/colour/hue\n" +
 			"# example.org/needed v0.3.0\n## explicit\nexample.org/needed\n",
 		"vendor/example.org/colour/c.go":     "package colour\n\nimport \"example.org/needed\"\n\nvar Name = needed.Word\n",

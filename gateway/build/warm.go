@@ -10,8 +10,12 @@ import (
 	"github.com/facetgateway/fgw/sandboxd/protocol"
 )
 
-// warmAgain is how long a failed warming is left before the next attempt.
-const warmAgain = 30 * time.Second
+// A failed warming is tried again after warmAgain, then after twice as long, up to warmRarely: what fails is mostly a module
+// that does not compile, and each attempt costs a minute of CPU time.
+const (
+	warmAgain  = 30 * time.Second
+	warmRarely = time.Hour
+)
 
 // warmth says whether the cache has been warmed, or that it can't be. A build before that would compile
 // the standard library for itself, and throw it away.
@@ -45,7 +49,7 @@ func (b *Builder) Warm(ctx context.Context) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
-		for ctx.Err() == nil {
+		for pause := warmAgain; ctx.Err() == nil; pause = min(2*pause, warmRarely) {
 			started := time.Now()
 			err := b.warmOnce(ctx)
 			if ctx.Err() != nil {
@@ -58,7 +62,7 @@ func (b *Builder) Warm(ctx context.Context) {
 			}
 			b.cfg.Log.Error("the build cache can't be warmed", "error", err)
 			select {
-			case <-time.After(warmAgain):
+			case <-time.After(pause):
 			case <-ctx.Done():
 			}
 		}
@@ -69,7 +73,7 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
 	j := &job{
-		head:  jobHead{Warm: true, Packages: slices.Concat(b.cfg.WarmUp, tree.packages)},
+		head:  jobHead{Warm: true, Packages: slices.Concat(b.cfg.WarmUp, tree.warm)},
 		files: []file{{"go.mod", tree.goMod("warm", "")}, {"warm.go", "package main\n\nfunc main() {}\n"}},
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTime)

@@ -110,15 +110,19 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.R
 	if err != nil {
 		return nil, err
 	}
+	rows, err := deriveRows(up.Rows, a.Limits.Rows)
+	if err != nil {
+		return nil, err
+	}
 	out, err := newOutlet(a.Egress)
 	if err != nil {
 		return nil, err
 	}
-	bundle, app, version, err := n.m.code(ctx, n.key.namespace, &a.Code, r)
+	bundle, app, version, err := n.m.code(ctx, n.key, &a.Code, r)
 	if err != nil {
 		return nil, err
 	}
-	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Services: a.Services, Egress: out}
+	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Rows: rows, Services: a.Services, Egress: out}
 	spec.Start = wire.Start{
 		Namespace: n.key.namespace, Object: n.key.object, ID: a.ID,
 		App: app, Version: version, Bundle: bundle,
@@ -169,21 +173,34 @@ func deriveLimits(own *registry.Limits, given *wire.Limits) (*registry.Limits, e
 	return &l, err
 }
 
+// deriveRows is a child's limit of rows, 0 for none.
+func deriveRows(own, given int64) (int64, error) {
+	switch {
+	case given == 0:
+		return own, nil
+	case given < 0:
+		return 0, problem.New(problem.BadRequest, "the limit rows is negative")
+	case own > 0 && given > own:
+		return 0, &problem.Error{Code: problem.LimitAboveOwn, Message: fmt.Sprintf("the limit rows=%d is above the supervisor's own, %d", given, own)}
+	}
+	return given, nil
+}
+
 // minMemory is the least memory that a Go program starts in, with room for a request.
 const minMemory = 16 << 20
 
-// code turns what a start function named into a bundle.
-func (m *Manager) code(ctx context.Context, namespace string, c *wire.Code, r io.Reader) (bundle, app string, version int, err error) {
+// code turns what a start function named into a bundle, for the facet of that key.
+func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (bundle, app string, version int, err error) {
 	switch c.Kind {
 	case wire.CodeApp:
 		var v *registry.Version
 		if c.Version == 0 {
-			v, err = m.Registry.Live(namespace, c.App)
+			v, err = m.Registry.VersionFor(k.namespace, c.App, k.object)
 		} else {
-			v, err = m.Registry.VersionOf(ctx, namespace, c.App, c.Version)
+			v, err = m.Registry.VersionOf(ctx, k.namespace, c.App, c.Version)
 		}
 		if err != nil {
-			return "", "", 0, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", namespace, c.App, c.Version)
+			return "", "", 0, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", k.namespace, c.App, c.Version)
 		}
 		return v.Bundle, v.App, v.Version, nil
 	case wire.CodeExecutable:

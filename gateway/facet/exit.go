@@ -70,7 +70,7 @@ func backoff(n int) time.Duration {
 func crashLine(output string) string {
 	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
 	for _, line := range lines {
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "runtime: ") {
+		if isCause(line) {
 			return clip(line)
 		}
 	}
@@ -80,6 +80,11 @@ func crashLine(output string) string {
 		}
 	}
 	return ""
+}
+
+// isCause tells the line with which the Go runtime begins to say why it ends the process.
+func isCause(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "runtime: ")
 }
 
 // clip bounds a line that goes into a message.

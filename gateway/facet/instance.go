@@ -30,6 +30,7 @@ type Spec struct {
 	App     string
 	Version int
 	Limits  registry.Limits
+	Rows    int64 // that one SQL statement may return; 0: as many as the result's bytes allow
 	Start   wire.Start
 	// Services are those that the facet was handed, by the name under which it knows them.
 	Services map[string]wire.Binding
@@ -45,8 +46,10 @@ type instance struct {
 
 	// What start makes and end lets go of. Written by run before ready is closed.
 	proc    *protocol.Process
+	pair    *sqlpool.Pair // of its database channel, until that is attached
 	sql     *sqlpool.Channel
 	gate    func() error // returns once what the facet committed is durable
+	socket  *socket
 	conn    *wire.Conn
 	mux     *yamux.Session
 	session *relay.Session
@@ -58,6 +61,7 @@ type instance struct {
 
 	ready   chan struct{} // closed when running, or failed with failure set
 	failure error
+	refused error         // why it may not be, or can't have its data
 	stack   string        // of a panic in the app's start function
 	stopped chan struct{} // closed when the facet says that its stop handler returned
 	gone    chan struct{} // closed when nothing of the instance is left
@@ -116,28 +120,32 @@ func (in *instance) run() {
 
 // start brings the process up and through the app's start function.
 func (in *instance) start(ctx context.Context) error {
-	spec, place, err := in.resolve(ctx)
+	ns, err := in.m.Registry.Namespace(in.key.namespace)
 	if err != nil {
+		return problem.New(problem.NamespaceNotFound, "there is no namespace %s", in.key.namespace)
+	}
+	if in.spec, err = in.whatToRun(ctx, ns); err != nil {
 		return err
 	}
-	in.spec = spec
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	in.gate = func() error { return nil }
-	if spec.Start.Database {
-		if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(&spec.Limits)}); err != nil {
-			return fmt.Errorf("attach the database: %w", err)
+	var database *os.File // the process's end of its channel
+	if in.gate = func() error { return nil }; !in.nameless {
+		if in.pair, err = sqlpool.NewPair(); err != nil {
+			return err
 		}
-		in.alarm = alarmID{place.id, place.n}
-		durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
-		in.gate = func() error {
-			if err := durable.Wait(); err != nil {
-				return err
-			}
-			return in.noteAlarm()
-		}
+		database = in.pair.FacetEnd()
+		defer database.Close()
 	}
-	if err := in.spawn(ctx, &spec.Limits); err != nil {
+	// The process starts while its object is looked up, or made, which takes a write to the disk; who it is it
+	// learns only by its start message.
+	data := make(chan error, 1)
+	go func() { data <- in.openData(ctx, ns) }()
+	err = in.spawn(ctx, database)
+	if in.refused = <-data; in.refused != nil {
+		return in.refused
+	}
+	if err != nil {
 		return err
 	}
 	if err := in.greet(ctx); err != nil {
@@ -146,8 +154,33 @@ func (in *instance) start(ctx context.Context) error {
 	return in.begin(ctx)
 }
 
+// openData finds the facet's database, or makes its place, and attaches it.
+func (in *instance) openData(ctx context.Context, ns *registry.Namespace) error {
+	if in.nameless {
+		in.spec.Start.Database, in.spec.Limits.IdleTimeout = false, in.keep
+		return nil
+	}
+	place, err := in.settle(ctx, ns)
+	if err != nil {
+		return err
+	}
+	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, 
+		Limits: sqlLimits(in.spec), Pair: in.pair, Owner: &auditor{log: in.m.Logs.Writer(in.addr(), in.spec.Version)}, Audit: place.audited}); err != nil {
+		return fmt.Errorf("attach the database: %w", err)
+	}
+	in.alarm = alarmID{place.id, place.n}
+	durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
+	in.gate = func() error {
+		if err := durable.Wait(); err != nil {
+			return err
+		}
+		return in.noteAlarm()
+	}
+	return nil
+}
+
 // spawn starts the confined process and hands it its wires.
-func (in *instance) spawn(ctx context.Context, limits *registry.Limits) error {
+func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	exe, err := in.m.Bundles.Open(in.spec.Bundle)
 	if err != nil {
 		return fmt.Errorf("open the bundle: %w", err)
@@ -163,21 +196,18 @@ func (in *instance) spawn(ctx context.Context, limits *registry.Limits) error {
 	if err != nil {
 		return err
 	}
-	in.conn = wire.NewConn(conn, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
+	in.socket = &socket{Conn: conn}
+	in.conn = wire.NewConn(in.socket, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer write.Close()
 	in.output = in.m.newOutput(in, read)
-	var sql *os.File
-	if in.sql != nil {
-		sql = in.sql.FacetEnd()
-		defer sql.Close()
-	}
+	limits := in.spec.Limits
 	in.proc, err = in.m.Sandbox.SpawnFacet(ctx,
 		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli},
-		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: write})
+		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: database, Output: write})
 	if err != nil {
 		return fmt.Errorf("start the process: %w", err)
 	}
@@ -190,6 +220,29 @@ func socketpair() (ours, theirs *os.File, err error) {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "wire"), os.NewFile(uintptr(fds[1]), "facet's wire"), nil
+}
+
+// socket is our end of the wire. It knows whether it failed by itself, as it does when the other end is
+// closed: yamux tells of its own verdicts in no other way than by closing it.
+type socket struct {
+	net.Conn
+	failed atomic.Bool
+}
+
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil {
+		s.failed.Store(true)
+	}
+	return n, err
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		s.failed.Store(true)
+	}
+	return n, err
 }
 
 // greet tells the process which facet it is and waits for its answer.
@@ -244,7 +297,7 @@ func (in *instance) begin(ctx context.Context) error {
 		err = wire.WriteKind(control, wire.StreamControl)
 	}
 	if err != nil {
-		return fmt.Errorf("open the control stream: %w", err)
+		return in.lost("open the control stream", err)
 	}
 	in.control = control
 	go in.acceptStreams()
@@ -260,12 +313,10 @@ func (in *instance) begin(ctx context.Context) error {
 		in.kill(problem.FacetTimeout, "the app's start function did not return within "+startTime.String())
 		return context.DeadlineExceeded
 	case err != nil:
-		return fmt.Errorf("the process ended in its start function: %w", err)
+		return in.lost("the process ended in its start function", err)
 	case t == wire.FrameReady:
-		if err := in.gate(); err != nil {
-			in.kill(problem.DiskFull, "what the facet wrote could not be made durable")
-			return err
-		}
+		// What start wrote is synced beside the first request, whose answer waits for it.
+		go in.gate()
 		go in.readControl()
 		return nil
 	case t == wire.FrameFailed:
@@ -282,6 +333,18 @@ func (in *instance) begin(ctx context.Context) error {
 	return wire.ErrNotFacet
 }
 
+// lost words an error of a wire that has failed before the instance runs. Where the facet broke the
+// wire's rules, that is why it ends.
+func (in *instance) lost(what string, err error) error {
+	if b := in.conn.Breach(); b != nil {
+		err = b
+	}
+	if errors.Is(err, wire.ErrBreach) || errors.Is(err, wire.ErrTooLarge) {
+		in.kill(problem.FacetProtocol, err.Error())
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
 func startFailure(f *wire.Failed) string {
 	if f.Panic {
 		return "the app's start function panicked: " + clip(f.Message)
@@ -294,6 +357,9 @@ func (in *instance) readControl() {
 	for {
 		t, _, err := wire.ReadControl(in.control)
 		switch {
+		case errors.Is(err, wire.ErrTooLarge):
+			in.kill(problem.FacetProtocol, "its control stream: "+err.Error())
+			return
 		case err != nil:
 			if !in.mux.IsClosed() {
 				in.kill(problem.FacetProtocol, "the facet closed its control stream")
@@ -319,10 +385,18 @@ func (in *instance) watch() {
 	case <-in.dead:
 	case <-in.proc.Done():
 	case <-database:
-		in.kill(problem.FacetAborted, "its database channel ended: "+errText(in.sql.Err()))
+		code := problem.FacetAborted
+		if errors.Is(in.sql.Err(), sqlpool.ErrBreach) {
+			code = problem.FacetProtocol
+		}
+		in.kill(code, "its database channel ended: "+errText(in.sql.Err()))
 	case <-in.mux.CloseChan():
 		if err := in.conn.Breach(); err != nil {
 			in.kill(problem.FacetProtocol, err.Error())
+			return
+		}
+		if !in.socket.failed.Load() { // then it is yamux that gave it up
+			in.kill(problem.FacetProtocol, "the facet broke the wire's rules: it sent more on a stream than its window holds, or what is no frame there")
 			return
 		}
 		select { // a process that ends closes its wire a moment before it can be reaped

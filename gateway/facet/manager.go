@@ -15,6 +15,7 @@ package facet
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -118,7 +119,7 @@ func (m *Manager) node(t *Target) (*node, error) {
 	if n := m.known(k); n != nil {
 		return n, nil
 	}
-	if _, err := m.liveVersion(t.Namespace, t.Path); err != nil {
+	if _, err := m.liveVersion(t.Namespace, t.Object, t.Path); err != nil {
 		return nil, err
 	}
 	return m.nodeAt(k, t.Path), nil
@@ -166,11 +167,16 @@ func (m *Manager) Serve(w http.ResponseWriter, r *http.Request, t *Target, q *re
 	return n.serve(w, r, nil, q, o)
 }
 
-// Deployed moves the running instances of an app over to its live version: each finishes what it
-// does, new requests wait for the next instance (DESIGN: at most drainTime).
+// Deployed moves the running instances of an app over to the versions that their objects run now:
+// each finishes what it does, new requests wait for the next instance (DESIGN: at most drainTime).
+// Of an app that is gone nothing runs on, whoever started it.
 func (m *Manager) Deployed(_ context.Context, namespace, app string) error {
-	live, err := m.Registry.Live(namespace, app)
-	if err != nil {
+	if _, err := m.Registry.Live(namespace, app); errors.Is(err, registry.ErrNotFound) {
+		for _, n := range m.all(func(k key) bool { return k.namespace == namespace }) {
+			n.drain(func(in *instance) bool { return in.spec.App == app }, "the app was removed")
+		}
+		return nil
+	} else if err != nil {
 		return err
 	}
 	ns, err := m.Registry.Namespace(namespace)
@@ -182,7 +188,10 @@ func (m *Manager) Deployed(_ context.Context, namespace, app string) error {
 		path = ""
 	}
 	for _, n := range m.all(func(k key) bool { return k.namespace == namespace && k.path == path }) {
-		n.drain(func(in *instance) bool { return in.spec.Bundle != live.Bundle || in.spec.Version != live.Version }, "a new version was deployed")
+		n.drain(func(in *instance) bool {
+			v, err := m.Registry.VersionFor(namespace, app, in.key.object)
+			return err == nil && (in.spec.Bundle != v.Bundle || in.spec.Version != v.Version)
+		}, "another version was deployed")
 	}
 	return nil
 }

@@ -21,8 +21,10 @@ type output struct {
 	pipe *os.File
 	done chan struct{}
 
-	mu   sync.Mutex
-	tail []byte // guarded by mu
+	mu    sync.Mutex
+	tail  []byte // guarded by mu
+	cause string // the line with which a Go program began to die; guarded by mu
+	since int    // bytes printed after it; guarded by mu
 }
 
 func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
@@ -50,6 +52,12 @@ func (o *output) read() {
 func (o *output) remember(line []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.since += len(line)
+	// What it prints next may be the traces of thousands of goroutines. The line that begins a death
+	// is kept until another does that is no part of the same.
+	if isCause(string(line)) && (o.cause == "" || o.since > tailBytes) {
+		o.cause, o.since = string(line), 0
+	}
 	if o.tail = append(o.tail, line...); len(o.tail) > 2*tailBytes {
 		o.tail = append(o.tail[:0], o.tail[len(o.tail)-tailBytes:]...)
 	}
@@ -67,6 +75,9 @@ func (o *output) end() string {
 	tail := o.tail
 	if len(tail) > tailBytes {
 		tail = tail[len(tail)-tailBytes:]
+	}
+	if o.cause != "" && o.since > len(tail) {
+		return o.cause + string(tail)
 	}
 	return string(tail)
 }

@@ -20,44 +20,36 @@ type place struct {
 	n      int    // the facet's number
 	object string // the object's directory
 	file   string // the facet's database in it
+
+	audited bool // its statements go into its log
 }
 
 func placeOf(o *registry.Object, n int) place {
 	return place{id: o.ID, n: n, object: o.Dir(), file: filepath.Join(o.Dir(), strconv.Itoa(n)+".db")}
 }
 
-// resolve decides what the instance runs and on which data, as things stand now. It
-// creates the object and gives the facet its number where this is their first request.
-func (in *instance) resolve(ctx context.Context) (*Spec, place, error) {
-	ns, err := in.m.Registry.Namespace(in.key.namespace)
-	if err != nil {
-		return nil, place{}, problem.New(problem.NamespaceNotFound, "there is no namespace %s", in.key.namespace)
-	}
-	spec, err := in.whatToRun(ctx, ns)
-	if err != nil {
-		return nil, place{}, err
-	}
-	if in.nameless {
-		spec.Start.Database = false
-		spec.Limits.IdleTimeout = in.keep
-		return spec, place{}, nil
-	}
+// settle finds the facet's place. It creates the object and gives the facet its number where this
+// is their first request.
+func (in *instance) settle(ctx context.Context, ns *registry.Namespace) (place, error) {
 	o, numbers, _, err := in.m.Registry.Ensure(ctx, ns, in.key.object, in.path...)
 	if err != nil {
-		return nil, place{}, objectProblem(err)
+		return place{}, objectProblem(err)
 	}
 	if err := in.rememberOrigin(ctx, o); err != nil {
-		return nil, place{}, err
+		return place{}, err
 	}
-	if spec.Start.ID == "" {
-		spec.Start.ID = o.ID
+	start := &in.spec.Start
+	if start.ID == "" {
+		start.ID = o.ID
 	}
 	number := 0
 	if len(numbers) > 0 {
 		number = numbers[len(numbers)-1]
-		spec.Start.Name = in.path[len(in.path)-1]
+		start.Name = in.path[len(in.path)-1]
 	}
-	return spec, placeOf(o, number), nil
+	p := placeOf(o, number)
+	p.audited = in.m.Registry.Audited(o, in.path...)
+	return p, nil
 }
 
 // whatToRun makes the spec: a child's comes from its supervisor, a root's and an app's from the registry.
@@ -66,7 +58,7 @@ func (in *instance) whatToRun(ctx context.Context, ns *registry.Namespace) (*Spe
 		return in.starter.ask(ctx, in.node)
 	}
 	root := len(in.path) == 0
-	v, err := in.m.liveVersion(ns, in.path)
+	v, err := in.m.liveVersion(ns, in.key.object, in.path)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +79,9 @@ func (in *instance) whatToRun(ctx context.Context, ns *registry.Namespace) (*Spe
 }
 
 // liveVersion says which version of which app a facet runs that no supervisor starts: the root of a
-// namespace with a supervisor, or under the built-in supervisor the app of the facet's name.
-func (m *Manager) liveVersion(ns *registry.Namespace, path []string) (*registry.Version, error) {
+// namespace with a supervisor, or under the built-in supervisor the app of the facet's name. The
+// object decides between the live version and a canary.
+func (m *Manager) liveVersion(ns *registry.Namespace, object string, path []string) (*registry.Version, error) {
 	app := ns.Supervisor
 	switch {
 	case app == "" && len(path) == 1:
@@ -100,7 +93,7 @@ func (m *Manager) liveVersion(ns *registry.Namespace, path []string) (*registry.
 	case len(path) > 0:
 		return nil, problem.New(problem.FacetNotFound, "this facet does not run, and only its supervisor can start it")
 	}
-	v, err := m.Registry.Live(ns.Name, app)
+	v, err := m.Registry.VersionFor(ns.Name, app, object)
 	if err != nil {
 		return nil, &problem.Error{Code: problem.AppNotFound, Message: "namespace " + ns.Name + " has no app " + strconv.Quote(app),
 			Hint: "deploy one: fgw deploy DIR --namespace " + ns.Name}
@@ -136,8 +129,8 @@ func objectProblem(err error) error {
 	return fmt.Errorf("look the object up: %w", err)
 }
 
-func sqlLimits(l *registry.Limits) sqlpool.Limits {
-	return sqlpool.Limits{Storage: l.Storage, StatementTimeout: l.StatementTimeout}
+func sqlLimits(s *Spec) sqlpool.Limits {
+	return sqlpool.Limits{Storage: s.Limits.Storage, StatementTimeout: s.Limits.StatementTimeout, Rows: s.Rows}
 }
 
 func sizeText(n int64) string { return registry.FormatSize(n) }

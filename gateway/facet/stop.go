@@ -80,6 +80,9 @@ func (in *instance) finish(failure error) {
 	if in.output != nil {
 		said = in.output.end()
 	}
+	if in.pair != nil {
+		in.pair.Close() // not attached
+	}
 	var usage Usage
 	if in.sql != nil {
 		if err := in.noteAlarm(); err != nil { // set after the last word that left it
@@ -111,8 +114,8 @@ func (in *instance) finish(failure error) {
 	}
 	if failure != nil {
 		in.failure = how.problem()
-		if p, ok := errors.AsType[*problem.Error](failure); ok && in.proc == nil {
-			in.failure = p // refused before any process was started
+		if p, ok := errors.AsType[*problem.Error](failure); ok && (in.proc == nil || in.refused != nil) {
+			in.failure = p // refused, not failed
 		}
 		close(in.ready)
 	}
@@ -156,7 +159,7 @@ func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
 		e.Reason, e.code, e.Detail = reasonOf(in.code), in.code, in.why
 	case in.why != "": // stopped as asked
 		e.Reason, e.code, e.Detail = stopReasonOf(in.why), problem.FacetAborted, in.why
-	case failure != nil && in.proc == nil:
+	case failure != nil && (in.proc == nil || in.refused != nil):
 		p := problem.As(failure)
 		e.Reason, e.code, e.Detail = "start", p.Code, p.Message
 		if p.Code == problem.Internal {
@@ -194,7 +197,7 @@ func stopReasonOf(why string) string {
 	switch {
 	case why == "idle":
 		return "idle"
-	case strings.Contains(why, "version"):
+	case strings.Contains(why, "version"), strings.Contains(why, "removed"):
 		return "deploy"
 	}
 	return "shutdown"

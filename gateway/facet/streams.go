@@ -2,6 +2,7 @@ package facet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -52,6 +53,9 @@ func (in *instance) acceptStreams() {
 func (in *instance) readLog(st *yamux.Stream) {
 	for {
 		body, err := wire.ReadMessage(st)
+		if errors.Is(err, wire.ErrTooLarge) {
+			in.kill(problem.FacetProtocol, "its log stream: "+err.Error())
+		}
 		if err != nil {
 			return
 		}

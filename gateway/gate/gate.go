@@ -108,25 +108,45 @@ func (g *Gate) sync(fresh bool) error {
 	g.syncer.slots <- struct{}{}
 	defer func() { <-g.syncer.slots }()
 	g.syncer.syncs.Add(1)
+	if !fresh {
+		return g.syncLog()
+	}
+	wal := make(chan error, 1)
+	go func() { wal <- g.syncLog() }()
+	// All at once: the file system's journal is then written once for all of them, not once for each.
+	names := make(chan error, 1)
+	go func() { names <- g.syncNames() }()
+	err := syncFile(g.db)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, <-wal, <-names)
+}
+
+func (g *Gate) syncLog() error {
 	err := syncFile(g.db + "-wal")
 	if errors.Is(err, fs.ErrNotExist) { // checkpointed and removed: all of it is in the database, synced by the checkpoint
-		err = nil
-		fresh = true
+		return nil
 	}
-	if err != nil || !fresh {
-		return err
-	}
-	if err := syncFile(g.db); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	return err
+}
+
+// syncNames makes the directories durable that name the file.
+func (g *Gate) syncNames() error {
+	var errs []error
+	done := make(chan error)
+	n := 0
 	for dir := filepath.Dir(g.db); ; dir = filepath.Dir(dir) {
-		if err := syncDir(dir); err != nil {
-			return err
-		}
+		n++
+		go func() { done <- syncDir(dir) }()
 		if dir == g.top || dir == "/" || dir == "." {
-			return nil
+			break
 		}
 	}
+	for range n {
+		errs = append(errs, <-done)
+	}
+	return errors.Join(errs...)
 }
 
 // The file is opened anew each time: the worker may have replaced it since.

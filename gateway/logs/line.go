@@ -16,7 +16,7 @@ type Line struct {
 	Time      time.Time `json:"time"`
 	Address   string    `json:"address"`
 	Version   int       `json:"version"`
-	Stream    string    `json:"stream"`     // "output", "log" or "gateway"
+	Stream    string    `json:"stream"`     // "output", "log", "gateway" or "sql"
 	RequestID *string   `json:"request_id"` // nil where none is known
 	Line      string    `json:"line"`
 }
@@ -26,6 +26,7 @@ const (
 	StreamOutput  = "output"  // what the process printed
 	StreamLog     = "log"     // a record of its structured logger
 	StreamGateway = "gateway" // what the gateway says of it
+	StreamSQL     = "sql"     // a statement of an audited facet
 )
 
 // MaxLine is how much of one line is kept.

@@ -20,6 +20,7 @@ type Version struct {
 	Bundle    string // SHA-256 in hexadecimal
 	Bytes     int64
 	Live      bool
+	Canary    int // percent of the objects that run it beside the live one; 0 where it is no canary
 	CreatedAt time.Time
 }
 
@@ -86,7 +87,7 @@ func (r *Registry) Apps(ns string) ([]*Version, error) {
 }
 
 // AddVersion adds a bundle to an app, which it creates if need be. The new
-// version is live from then on.
+// version is live from then on, and a canary that is on has ended.
 func (r *Registry) AddVersion(ctx context.Context, ns, app, bundle string, bytes int64) (Version, error) {
 	if err := address.CheckName(app); err != nil {
 		return Version{}, err
@@ -98,7 +99,7 @@ func (r *Registry) AddVersion(ctx context.Context, ns, app, bundle string, bytes
 			return err
 		}
 		if err := c.row(`INSERT INTO app (namespace, name, live, newest) VALUES (?, ?, 1, 1)
-			ON CONFLICT DO UPDATE SET newest = newest + 1, live = newest + 1 RETURNING newest`, []any{id, app}, &v.Version); err != nil {
+			ON CONFLICT DO UPDATE SET newest = newest + 1, live = newest + 1, canary = 0, percent = 0 RETURNING newest`, []any{id, app}, &v.Version); err != nil {
 			return err
 		}
 		if err := c.exec(`INSERT INTO version (namespace, app, version, bundle, bytes, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
@@ -141,7 +142,7 @@ func (r *Registry) VersionOf(ctx context.Context, ns, app string, version int) (
 }
 
 func queryVersions(ctx context.Context, db *sql.DB, ns, where string, args ...any) ([]Version, error) {
-	rows, err := db.QueryContext(ctx, `SELECT v.app, v.version, v.bundle, v.bytes, v.version = a.live, v.created_at FROM version v
+	rows, err := db.QueryContext(ctx, `SELECT v.app, v.version, v.bundle, v.bytes, v.version = a.live, iif(v.version = a.canary, a.percent, 0), v.created_at FROM version v
 		JOIN app a ON a.namespace = v.namespace AND a.name = v.app JOIN namespace n ON n.id = v.namespace `+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("versions: %w", err)
@@ -151,7 +152,7 @@ func queryVersions(ctx context.Context, db *sql.DB, ns, where string, args ...an
 	for rows.Next() {
 		v := Version{Namespace: ns}
 		var created int64
-		if err := rows.Scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &v.Live, &created); err != nil {
+		if err := rows.Scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &v.Live, &v.Canary, &created); err != nil {
 			return nil, fmt.Errorf("versions: %w", err)
 		}
 		v.CreatedAt = time.UnixMilli(created).UTC()
@@ -161,7 +162,8 @@ func queryVersions(ctx context.Context, db *sql.DB, ns, where string, args ...an
 }
 
 // Rollback makes an older version live again, or a newer one after that;
-// version 0 is the one before the live one.
+// version 0 is the one before the live one. A canary that is on ends: for
+// version 0 that is all, since the live version is what came before it.
 func (r *Registry) Rollback(ctx context.Context, ns, app string, version int) (Version, error) {
 	err := r.do(ctx, func(c *change) error {
 		id, err := namespaceID(c, ns)
@@ -170,6 +172,13 @@ func (r *Registry) Rollback(ctx context.Context, ns, app string, version int) (V
 		}
 		to := version
 		if to == 0 {
+			ended, err := c.affected(`UPDATE app SET canary = 0, percent = 0 WHERE namespace = ? AND name = ? AND canary > 0`, id, app)
+			if err != nil {
+				return err
+			}
+			if ended > 0 {
+				return r.reload(c, ns)
+			}
 			if err := c.row(`SELECT coalesce((SELECT max(version) FROM version v WHERE v.namespace = app.namespace AND v.app = app.name AND v.version < app.live), 0)
 				FROM app WHERE namespace = ? AND name = ?`, []any{id, app}, &to); err != nil {
 				return fmt.Errorf("app %q %w", app, err)
@@ -178,7 +187,7 @@ func (r *Registry) Rollback(ctx context.Context, ns, app string, version int) (V
 				return fmt.Errorf("a version of app %q before the live one %w", app, ErrNotFound)
 			}
 		}
-		if err := c.must(`UPDATE app SET live = ?1 WHERE namespace = ?2 AND name = ?3
+		if err := c.must(`UPDATE app SET live = ?1, canary = 0, percent = 0 WHERE namespace = ?2 AND name = ?3
 			AND EXISTS (SELECT 1 FROM version WHERE namespace = ?2 AND app = ?3 AND version = ?1)`, to, id, app); err != nil {
 			return fmt.Errorf("version %d of app %q %w", to, app, err)
 		}

@@ -86,6 +86,13 @@ var migrations = []string{
 		start   BLOB,             -- how to start it where its supervisor must not be asked
 		PRIMARY KEY (object, n)
 	) STRICT, WITHOUT ROWID;`,
+	`ALTER TABLE app ADD COLUMN canary INTEGER NOT NULL DEFAULT 0;  -- the version that some objects run, 0 for none
+	ALTER TABLE app ADD COLUMN percent INTEGER NOT NULL DEFAULT 0; -- of the objects
+	CREATE TABLE audit ( -- facets whose statements go into their logs
+		object BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
+		path   BLOB NOT NULL, -- names joined by NUL: a facet that is deleted and made again is still watched
+		PRIMARY KEY (object, path)
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // openDatabase opens and migrates the file; fresh tells that it was made now.

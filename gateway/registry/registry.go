@@ -45,6 +45,7 @@ type Registry struct {
 	read   *sql.DB
 
 	snap   atomic.Pointer[snapshot] // replaced by the writer goroutine alone
+	audits atomic.Pointer[audits]   // likewise
 	counts counts
 	cache  cache
 

@@ -60,6 +60,11 @@ func (r *Registry) removeObject(c *change, ns *Namespace, id string) (trashed st
 	if err := c.must(`DELETE FROM object WHERE id = ?`, idKey(id)); err != nil {
 		return "", fmt.Errorf("object %w", err)
 	}
+	if r.audits.Load().of(id) {
+		if err := r.loadAudits(c); err != nil {
+			return "", err
+		}
+	}
 	r.counts.add(ns.ID, -1)
 	c.onUndo(func() { r.counts.add(ns.ID, 1) })
 	c.onCommit(func() { r.cache.removeObject(id) })

@@ -20,6 +20,7 @@ type space struct {
 
 type appState struct {
 	live         *Version
+	canary       *Version // nil for none
 	env, secrets map[string]string
 }
 
@@ -46,6 +47,9 @@ func (r *Registry) loadSnapshot(c *change) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.loadAudits(c); err != nil {
 		return err
 	}
 	c.onCommit(func() {
@@ -87,15 +91,24 @@ func loadSpace(c *change, name string) (*space, error) {
 	if err := json.Unmarshal([]byte(limits), &sp.ns.Limits); err != nil {
 		return nil, err
 	}
-	err = c.rows(`SELECT app, version, bundle, bytes, created_at FROM version
-		JOIN app ON app.namespace = version.namespace AND app.name = version.app AND app.live = version.version
+	err = c.rows(`SELECT app, version, bundle, bytes, version = live, iif(version = canary, percent, 0), created_at FROM version
+		JOIN app ON app.namespace = version.namespace AND app.name = version.app AND version.version IN (app.live, app.canary)
 		WHERE version.namespace = ?`, []any{sp.ns.ID}, func(scan func(...any) error) error {
-		v := &Version{Namespace: name, Live: true}
-		if err := scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &created); err != nil {
+		v := &Version{Namespace: name}
+		if err := scan(&v.App, &v.Version, &v.Bundle, &v.Bytes, &v.Live, &v.Canary, &created); err != nil {
 			return err
 		}
 		v.CreatedAt = time.UnixMilli(created).UTC()
-		sp.apps[v.App] = &appState{live: v}
+		st := sp.apps[v.App]
+		if st == nil {
+			st = new(appState)
+			sp.apps[v.App] = st
+		}
+		if v.Live {
+			st.live = v
+		} else {
+			st.canary = v
+		}
 		return nil
 	})
 	if err != nil {

@@ -44,7 +44,7 @@ type channel struct {
 	id       uint64
 	epoch    uint32
 	readOnly bool
-	audited  bool
+	audited  atomic.Bool // each statement is told to the gateway
 
 	file *os.File
 	fd   int // valid until finish

@@ -295,10 +295,13 @@ func (t *task) count(err error) {
 	if t.stats.written > 0 {
 		slot.RowsWritten.Add(t.stats.written)
 	}
+	if t.stats.bytes > 0 {
+		slot.ResultBytes.Add(t.stats.bytes)
+	}
 	if t.conn != nil && !t.conn.broken && (t.stats.written > 0 || slot.Storage.Load() == 0) {
 		slot.Storage.Store(int64(t.conn.Pages())*pageSize + t.db.walPages.Load()*frameSize)
 	}
-	if t.ch.audited {
+	if t.ch.audited.Load() {
 		t.audit(err)
 	}
 }

@@ -106,6 +106,9 @@ func (w *worker) order(conn *control.Conn, shared *control.Shared, m *control.Me
 		reply(err)
 	case control.Detach:
 		go func() { w.detach(m.Channel); reply(nil) }()
+	case control.SetAudit:
+		w.setAudit(m.Channel, m.Audited)
+		reply(nil)
 	case control.Remove:
 		go func() { reply(w.remove(m.Files)) }()
 	case control.Clone:

@@ -3,6 +3,7 @@ package sqld
 import (
 	"encoding/binary"
 	"math"
+	"strconv"
 
 	"github.com/facetgateway/fgw/gateway/sqlite"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -137,9 +138,14 @@ func (t *task) row(s *statement) error {
 	o.rows++
 	t.stats.rows++
 	t.stats.bytes += int64(len(o.buf) - at)
-	if t.stats.bytes > t.db.limits().Result {
+	limits := t.db.limits()
+	if t.stats.bytes > limits.Result {
 		o.buf, o.rows = o.buf[:at], o.rows-1
-		return failure(sqlchan.CodeResultLimit, "the result is larger than "+size(t.db.limits().Result))
+		return failure(sqlchan.CodeResultLimit, "the result is larger than "+size(limits.Result))
+	}
+	if limits.Rows > 0 && t.stats.rows > limits.Rows {
+		o.buf, o.rows = o.buf[:at], o.rows-1
+		return failure(sqlchan.CodeResultLimit, "the result has more rows than the limit rows="+strconv.FormatInt(limits.Rows, 10))
 	}
 	if len(o.buf)-at > sqlchan.MaxMessage-16 {
 		o.buf, o.rows = o.buf[:at], o.rows-1

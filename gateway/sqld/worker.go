@@ -94,9 +94,10 @@ func (w *worker) attach(f *os.File, id uint64, file string, slot *control.Slot, 
 		db.slot.Store(slot)
 	}
 	ch := &channel{
-		w: w, db: db, id: id, epoch: m.Epoch, readOnly: m.ReadOnly, audited: m.Audited, file: f,
+		w: w, db: db, id: id, epoch: m.Epoch, readOnly: m.ReadOnly, file: f,
 		closed: make(chan struct{}), sessions: map[uint16]*session{}, live: map[uint32]*task{}, parts: map[uint32]*assembly{},
 	}
+	ch.audited.Store(m.Audited)
 	if ch.raw, err = f.SyscallConn(); err != nil {
 		w.unref(db)
 		return nil, fmt.Errorf("channel: %w", err)
@@ -145,6 +146,15 @@ func (w *worker) unref(db *database) {
 
 // detach takes a channel back for the gateway.
 func (w *worker) detach(id uint64) { w.endAndWait(id, errDetached) }
+
+// setAudit says whether a channel's statements are told to the gateway from now on.
+func (w *worker) setAudit(id uint64, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ch := w.channels[id]; ch != nil {
+		ch.audited.Store(on)
+	}
+}
 
 // endAndWait ends a channel and waits until it has given back everything.
 func (w *worker) endAndWait(id uint64, why error) {

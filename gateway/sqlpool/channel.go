@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
-	"golang.org/x/sys/unix"
 )
 
 // Usage is what the statements of a database did since its first channel was attached.
 type Usage struct {
 	RowsRead, RowsWritten, Statements, Errors int64
+	ResultBytes                               int64 // of the rows that were sent
 	CPU                                       time.Duration
 	StorageBytes                              int64 // of the file and its log, as of its last use
 }
@@ -42,28 +42,26 @@ type Channel struct {
 	committed uint64
 }
 
-// newChannel makes the socketpair and takes the database's slot.
+// newChannel takes the database's slot and the pair, which it makes unless there is one.
 func newChannel(w *worker, o AttachOptions) (*Channel, error) {
 	pl, err := w.takePlace(o.File)
 	if err != nil {
 		return nil, err
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		w.leavePlace(pl)
-		return nil, fmt.Errorf("make a socketpair: %w", err)
+	pair := o.Pair
+	if pair == nil {
+		if pair, err = NewPair(); err != nil {
+			w.leavePlace(pl)
+			return nil, err
+		}
 	}
-	// The facet's end belongs to another process soon, which chooses its mode itself.
-	if err := unix.SetNonblock(fds[0], false); err != nil {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		w.leavePlace(pl)
-		return nil, fmt.Errorf("make a socketpair: %w", err)
-	}
-	return &Channel{
+	o.Pair = nil
+	c := &Channel{
 		w: w, id: w.nextChannel.Add(1), options: o, place: pl, slot: w.shared.Slot(pl.index), done: make(chan struct{}),
-		facetEnd: os.NewFile(uintptr(fds[0]), "sql-channel"), workerEnd: os.NewFile(uintptr(fds[1]), "sql-channel"),
-	}, nil
+		facetEnd: pair.facetEnd, workerEnd: pair.workerEnd,
+	}
+	pair.facetEnd, pair.workerEnd = nil, nil
+	return c, nil
 }
 
 // FacetEnd is the client's end, once: the caller passes it on and closes it. Nil after the first call.
@@ -119,8 +117,23 @@ func (c *Channel) Usage() Usage {
 func usage(s *control.Slot) Usage {
 	return Usage{
 		RowsRead: s.RowsRead.Load(), RowsWritten: s.RowsWritten.Load(), Statements: s.Statements.Load(), Errors: s.Errors.Load(),
-		CPU: time.Duration(s.CPU.Load()), StorageBytes: s.Storage.Load(),
+		ResultBytes: s.ResultBytes.Load(), CPU: time.Duration(s.CPU.Load()), StorageBytes: s.Storage.Load(),
 	}
+}
+
+// Owner is what was attached with the channel.
+func (c *Channel) Owner() any { return c.options.Owner }
+
+// SetAudit says whether the statements of the channel are told to OnAudit. It holds
+// for those that begin after it returned, and outlives the worker.
+func (c *Channel) SetAudit(ctx context.Context, on bool) error {
+	c.mu.Lock()
+	c.options.Audit = on
+	c.mu.Unlock()
+	if err := c.w.call(ctx, &control.Message{Op: control.SetAudit, Channel: c.id, Audited: on}); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
 }
 
 // InTransaction tells whether a session of the database, on any channel, has a transaction open.

@@ -36,6 +36,7 @@ func (w *worker) leavePlace(pl *place) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if pl.refs--; pl.refs == 0 {
+		w.past.add(usage(w.shared.Slot(pl.index)))
 		delete(w.places, pl.file)
 		w.free = append(w.free, pl.index)
 	}

@@ -68,6 +68,7 @@ type Limits struct {
 	Storage          int64         // bytes of the database file; 1 GiB
 	Memory           int64         // bytes that all its statements and caches allocate; 64 MiB
 	Result           int64         // bytes of one statement's rows; 256 MiB
+	Rows             int64         // of one statement's result; 0: as many as Result allows
 	StatementTimeout time.Duration // of running, waiting for locks and turns included; 5 s
 	TxIdle           time.Duration // that an open transaction may do nothing; 30 s
 }
@@ -77,6 +78,7 @@ func (l Limits) control() *control.Limits {
 	set(&d.Storage, l.Storage)
 	set(&d.Memory, l.Memory)
 	set(&d.Result, l.Result)
+	set(&d.Rows, l.Rows)
 	set(&d.StatementTimeout, l.StatementTimeout)
 	set(&d.TxIdle, l.TxIdle)
 	return &d
@@ -93,8 +95,10 @@ type AttachOptions struct {
 	Object   string // its directory below objects/; chooses the worker
 	File     string // "<Object>/<n>.db", made when it is first used
 	Limits   Limits
-	Audit    bool
+	Audit    bool // each statement is told to OnAudit; SetAudit changes it
+	Owner    any  // what Channel.Owner gives, for OnAudit
 	ReadOnly bool
+	Pair     *Pair // made before; nil: Attach makes one
 }
 
 func (o *AttachOptions) validate() error { return checkFile(o.Object, o.File) }

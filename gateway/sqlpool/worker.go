@@ -35,6 +35,7 @@ type worker struct {
 	channels map[uint64]*Channel
 	places   map[string]*place
 	free     []int
+	past     Usage // of databases that are detached
 	next     int
 	seen     map[runningKey]sighting
 	culprit  map[uint64]error // channels that end with the process

@@ -38,7 +38,7 @@ type Client struct {
 
 	mu        sync.Mutex // guards the fields below
 	last      uint64
-	calls     map[uint64]chan Message
+	calls     map[uint64]pending
 	processes map[uint64]*Process
 	drain     func()
 	draining  bool
@@ -58,7 +58,7 @@ func NewClient(conn *os.File) (*Client, error) {
 	}
 	cl := &Client{
 		conn: u, done: make(chan struct{}),
-		calls: map[uint64]chan Message{}, processes: map[uint64]*Process{},
+		calls: map[uint64]pending{}, processes: map[uint64]*Process{},
 	}
 	go cl.read()
 	return cl, nil
@@ -110,29 +110,39 @@ func (c *Client) spawn(ctx context.Context, m Message, files ...*os.File) (*Proc
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	p := c.processes[r.Process]
-	c.mu.Unlock()
-	if p == nil {
+	if r.process == nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, ErrMessage)
 	}
-	return p, nil
+	return r.process, nil
+}
+
+// pending is a request that waits for its answer.
+type pending struct {
+	spawns bool
+	answer chan reply
+}
+
+// reply is an answer, with the process that it brings: the process may have ended, and be known
+// no more, by the time that its caller looks.
+type reply struct {
+	Message
+	process *Process
 }
 
 // call sends a request and waits for its answer. When ctx ends first, a process
 // that the answer brings is killed.
-func (c *Client) call(ctx context.Context, m Message, files ...*os.File) (Message, error) {
-	answer := make(chan Message, 1)
+func (c *Client) call(ctx context.Context, m Message, files ...*os.File) (reply, error) {
+	answer := make(chan reply, 1)
 	c.mu.Lock()
 	c.last++
 	m.ID = c.last
-	c.calls[m.ID] = answer
+	c.calls[m.ID] = pending{m.Op.spawns(), answer}
 	c.mu.Unlock()
 	if err := c.send(m, files); err != nil {
 		c.mu.Lock()
 		delete(c.calls, m.ID)
 		c.mu.Unlock()
-		return m, fmt.Errorf("ask sandboxd: %w", err)
+		return reply{}, fmt.Errorf("ask sandboxd: %w", err)
 	}
 	select {
 	case r := <-answer:
@@ -144,17 +154,17 @@ func (c *Client) call(ctx context.Context, m Message, files ...*os.File) (Messag
 		}
 		return r, nil
 	case <-c.done:
-		return m, ErrClosed
+		return reply{}, ErrClosed
 	case <-ctx.Done():
 		if m.Op.spawns() {
 			go c.abandon(answer)
 		}
-		return m, ctx.Err()
+		return reply{}, ctx.Err()
 	}
 }
 
 // abandon kills the process that nobody waits for any longer.
-func (c *Client) abandon(answer chan Message) {
+func (c *Client) abandon(answer chan reply) {
 	select {
 	case r := <-answer:
 		if r.Flags&(Refused|Gone) == 0 {
@@ -212,17 +222,19 @@ func (c *Client) received(m Message) {
 	defer c.mu.Unlock()
 	switch m.Op {
 	case OpReply:
-		answer := c.calls[m.ID]
+		call, ok := c.calls[m.ID]
 		delete(c.calls, m.ID)
-		if answer == nil {
+		if !ok {
 			return
 		}
-		if m.Flags&(Refused|Gone) == 0 && m.Process != 0 && c.processes[m.Process] == nil && m.Args[0] > 0 {
-			c.processes[m.Process] = &Process{
+		r := reply{Message: m}
+		if call.spawns && m.Flags&(Refused|Gone) == 0 && m.Process != 0 && c.processes[m.Process] == nil && m.Args[0] > 0 {
+			r.process = &Process{
 				c: c, id: m.Process, pid: int(m.Args[0]), uid: int(m.Args[1]), done: make(chan struct{}),
 			}
+			c.processes[m.Process] = r.process
 		}
-		answer <- m
+		call.answer <- r
 	case OpExit:
 		if p := c.processes[m.Process]; p != nil {
 			delete(c.processes, m.Process)

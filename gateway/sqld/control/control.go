@@ -18,11 +18,12 @@ import (
 )
 
 // Ops of a message. Configure is the first, once; the worker answers Attach,
-// Detach, Remove and Clone with Reply; Ended, Broken and Audit are its own.
+// Detach, SetAudit, Remove and Clone with Reply; Ended, Broken and Audit are its own.
 const (
 	Configure = "configure"
 	Attach    = "attach"
 	Detach    = "detach"
+	SetAudit  = "set_audit"
 	Remove    = "remove"
 	Clone     = "clone"
 	Reply     = "reply"
@@ -35,7 +36,7 @@ const (
 type Message struct {
 	Op      string `json:"op"`
 	ID      uint64 `json:"id,omitempty"`      // of a request and its reply
-	Channel uint64 `json:"channel,omitempty"` // Attach, Detach, Ended, Broken, Audit
+	Channel uint64 `json:"channel,omitempty"` // Attach, Detach, SetAudit, Ended, Broken, Audit
 	Error   string `json:"error,omitempty"`   // Reply, Ended, Broken
 
 	Memory int64 `json:"memory,omitempty"` // Configure: bytes of SQLite's memory in all
@@ -46,7 +47,7 @@ type Message struct {
 	Epoch    uint32   `json:"epoch,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // Attach with an epoch: why the channel was reset
 	Limits   *Limits  `json:"limits,omitempty"`
-	Audited  bool     `json:"audited,omitempty"`
+	Audited  bool     `json:"audited,omitempty"` // Attach, SetAudit
 	ReadOnly bool     `json:"read_only,omitempty"`
 	Source   string   `json:"source,omitempty"` // Clone
 	Files    []string `json:"files,omitempty"`  // Remove
@@ -54,11 +55,12 @@ type Message struct {
 	Record *Record `json:"record,omitempty"` // Audit
 }
 
-// Limits bound what one database's statements may use. All must be set.
+// Limits bound what one database's statements may use. All but Rows must be set.
 type Limits struct {
 	Storage          int64         `json:"storage"`
 	Memory           int64         `json:"memory"`
 	Result           int64         `json:"result"`
+	Rows             int64         `json:"rows,omitempty"` // of one statement's result; 0: as many as Result allows
 	StatementTimeout time.Duration `json:"statement_timeout"`
 	TxIdle           time.Duration `json:"tx_idle"`
 }

@@ -30,13 +30,14 @@ type Slot struct {
 	Durable   atomic.Uint64 // the gateway's: commits known to be on disk
 
 	RowsRead, RowsWritten, Statements, Errors atomic.Int64
+	ResultBytes                               atomic.Int64 // of the rows that were sent
 	CPU                                       atomic.Int64 // nanoseconds
 	Storage                                   atomic.Int64 // bytes of database and log
 	Unsynced                                  atomic.Int64 // bytes of log since Durable, about
 	Transactions                              atomic.Int64 // sessions with one open
 	Alarm                                     atomic.Int64 // as committed: unix milliseconds, -1 none, 0 not looked at yet
 	Running                                   [MaxRunning]Running
-	_                                         [32 - 11 - 3*MaxRunning]uint64
+	_                                         [32 - 12 - 3*MaxRunning]uint64
 }
 
 const slotSize = int(unsafe.Sizeof(Slot{}))
@@ -90,7 +91,7 @@ func (s *Shared) Close() error { return unix.Munmap(s.b) }
 
 // Clear makes a slot ready for another database.
 func (s *Slot) Clear() {
-	for _, w := range []*atomic.Int64{&s.RowsRead, &s.RowsWritten, &s.Statements, &s.Errors, &s.CPU, &s.Storage, &s.Unsynced} {
+	for _, w := range []*atomic.Int64{&s.RowsRead, &s.RowsWritten, &s.Statements, &s.Errors, &s.ResultBytes, &s.CPU, &s.Storage, &s.Unsynced} {
 		w.Store(0)
 	}
 	s.Committed.Store(0)
