@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/facet"
 	"github.com/facetgateway/fgw/gateway/front"
 	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/origin"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/gateway/relay"
 	"github.com/facetgateway/fgw/gateway/sqlpool"
@@ -116,7 +118,7 @@ func run(boot *protocol.Boot) error {
 	if workers == 0 {
 		workers = runtime.NumCPU()
 	}
-	pool, err := sqlpool.New(ctx, sqlpool.Config{Workers: workers, Log: log, Spawn: func(ctx context.Context, index int, control, shared *os.File) (sqlpool.Worker, error) {
+	pool, err := sqlpool.New(ctx, sqlpool.Config{Workers: workers, Log: log, OnAudit: facet.Audit, Spawn: func(ctx context.Context, index int, control, shared *os.File) (sqlpool.Worker, error) {
 		return boot.Client.SpawnSQLD(ctx, index, control, shared)
 	}})
 	if err != nil {
@@ -125,13 +127,16 @@ func run(boot *protocol.Boot) error {
 	defer pool.Close()
 	sources, err := build.New(build.Config{
 		Toolchain: c.Toolchain, Spawn: build.Spawner(boot.Client), Bundles: bundles, Dir: boot.DataDir, Log: log,
-		InUse: func(hash string) bool { used, err := reg.Bundles(context.Background()); return err != nil || used[hash] },
+		InUse: func(hash string) bool {
+			used, err := reg.Bundles(context.Background())
+			return err != nil || used[hash]
+		},
 	})
 	if err != nil {
 		return err
 	}
 	defer sources.Close()
-	go sources.Warm(ctx)
+	sources.Warm(ctx)
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
 		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log, Builder: sources,
@@ -143,7 +148,7 @@ func run(boot *protocol.Boot) error {
 		Ready: ready.Load, Log: log,
 	})
 	return serve(ctx, boot, &c, log, site, facets, admin.NewServer(admin.Config{
-		Registry: reg, Bundles: bundles, Logs: output, Runtime: facets, Invoke: site.Invoke(),
+		Registry: reg, Bundles: bundles, Logs: output, Runtime: facets, Sources: sources, Invoke: site.Invoke(),
 		URL: appURL(&c, boot.Addrs), Version: c.Version, Listen: boot.Addrs, Log: log,
 	}), &ready)
 }
@@ -216,12 +221,36 @@ func ownAddrs(addrs []string) []netip.AddrPort {
 	return own
 }
 
-// appURL gives the address that a deployed app is called at, with OBJECT standing for an object's name.
-func appURL(c *Config, addrs []string) func(namespace, app string) string {
-	return func(namespace, app string) string {
+// sampleObject is the object in whose name an app's addresses are shown; any other does as well.
+const sampleObject = "me"
+
+// appURL gives the addresses that a deployed app is called at: by path, and by its own origin. Where the
+// namespace has a supervisor of its own, that is who is called.
+func appURL(c *Config, addrs []string) func(ns *registry.Namespace, app string) (url, own string) {
+	return func(ns *registry.Namespace, app string) (url, own string) {
 		if len(addrs) == 0 {
-			return ""
+			return "", ""
 		}
-		return "http://" + addrs[0] + "/" + namespace + "/OBJECT/" + app + "/"
+		host, port, err := net.SplitHostPort(addrs[0])
+		if err != nil {
+			return "", ""
+		}
+		if ip, err := netip.ParseAddr(host); err != nil || ip.IsUnspecified() {
+			host = "127.0.0.1" // all addresses are listened at, or a name
+		}
+		domain := c.BaseDomain
+		if domain == "" {
+			domain = "localhost"
+		}
+		path := "/" + ns.Name + "/" + sampleObject + "/" + app + "/"
+		if ns.Supervisor != "" {
+			app, path = "", "/"+ns.Name+"/"+sampleObject+"/"
+		}
+		url = "http://" + net.JoinHostPort(host, port) + path
+		// A hashed label is known only once its facet was called by path.
+		if label := origin.Label(ns.Name, sampleObject, app); !strings.HasPrefix(label, origin.HashPrefix) {
+			own = "http://" + net.JoinHostPort(label+"."+domain, port) + "/"
+		}
+		return url, own
 	}
 }

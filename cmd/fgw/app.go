@@ -26,7 +26,8 @@ func newApp(std stdio) *cli.App {
 			serveCommand(), runCommand(), doctorCommand(),
 			newCommand(), deployCommand(),
 			namespacesCommand(), appsCommand(), objectsCommand(), facetsCommand(),
-			invokeCommand(), sqlCommand(), logsCommand(),
+			modulesCommand(),
+			invokeCommand(), sqlCommand(), logsCommand(), auditCommand(),
 			sqldCommand(), completionCommand(), versionCommand(),
 		},
 	}

@@ -29,7 +29,17 @@ func appsCommand() *cli.Command {
 				}),
 			},
 			{
-				Name: "rollback", ArgsUsage: "NAMESPACE/APP [VERSION]", Usage: "make an earlier version live again: the one before, or VERSION",
+				Name: "promote", ArgsUsage: "NAMESPACE/APP", Usage: "make an app's canary its live version",
+				Action: onApp(1, func(c *cli.Context, client *admin.Client, namespace, app string, _ []string) error {
+					live, err := client.AppsPromote(c.Context, namespace, app)
+					if err != nil {
+						return err
+					}
+					return emit(c, live, func(w io.Writer) { drawLive(w, live) })
+				}),
+			},
+			{
+				Name: "rollback", ArgsUsage: "NAMESPACE/APP [VERSION]", Usage: "end a canary, or make an earlier version live again: the one before, or VERSION",
 				Action: onApp(2, rollBack),
 			},
 			{
@@ -101,9 +111,11 @@ func rollBack(c *cli.Context, client *admin.Client, namespace, app string, rest 
 	if err != nil {
 		return err
 	}
-	return emit(c, live, func(w io.Writer) {
-		fmt.Fprintf(w, "%s/%s version %d is live\n", live.Namespace, live.App, live.Version)
-	})
+	return emit(c, live, func(w io.Writer) { drawLive(w, live) })
+}
+
+func drawLive(w io.Writer, live *admin.AppVersion) {
+	fmt.Fprintf(w, "%s/%s version %d is live\n", live.Namespace, live.App, live.Version)
 }
 
 func setApp(c *cli.Context, client *admin.Client, namespace, app string, rest []string) error {
@@ -143,7 +155,14 @@ func valueOrFile(c *cli.Context, value string) ([]byte, error) {
 func drawVersions(w io.Writer, versions []admin.AppVersion) {
 	table(w, "APP | VERSION | LIVE | SIZE | BUNDLE | CREATED", func(row func(...any)) {
 		for _, v := range versions {
-			row(v.Namespace+"/"+v.App, v.Version, v.Live, byteCount(v.Bytes), v.Bundle[:min(12, len(v.Bundle))], v.CreatedAt)
+			live := "no"
+			switch {
+			case v.Live:
+				live = "yes"
+			case v.Canary > 0:
+				live = fmt.Sprintf("canary %d %%", v.Canary)
+			}
+			row(v.Namespace+"/"+v.App, v.Version, live, byteCount(v.Bytes), v.Bundle[:min(12, len(v.Bundle))], v.CreatedAt)
 		}
 	})
 }

@@ -23,9 +23,12 @@ func deployCommand() *cli.Command {
 		Usage:     "build an app and make it the newest version of its name",
 		ArgsUsage: "DIR|FILE",
 		Description: "DIR holds a Go package; FILE is an executable, static and for this machine. Running instances finish what\n" +
-			"they are at, then the new version starts on the same data.",
+			"they are at, then the new version starts on the same data. With --canary it is not live yet: the given percentage of\n" +
+			"the objects, always the same ones, run it, until `fgw apps promote` makes it live or `fgw apps rollback` ends it.\n" +
+			"Deploying the same code again with a higher percentage adds objects.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "namespace", Aliases: []string{"n"}, Usage: "the `NAMESPACE` that gets it; required"},
+			&cli.IntFlag{Name: "canary", Usage: "run it in `PERCENT` of the objects, beside the live version"},
 			&cli.StringFlag{Name: "app", Usage: "the app's `NAME`", DefaultText: "the base name of DIR or FILE"},
 		},
 		Action: deploy,
@@ -53,6 +56,10 @@ func deploy(c *cli.Context) error {
 		f.hint = "--app gives it another name"
 		return f
 	}
+	canary := c.Int("canary")
+	if c.IsSet("canary") && (canary < 1 || canary > 100) {
+		return wrongUsage("deploy", "--canary %d: a percentage from 1 to 100 is allowed", canary)
+	}
 	info, err := os.Stat(source)
 	if err != nil {
 		return err
@@ -77,18 +84,29 @@ func deploy(c *cli.Context) error {
 		}
 		source = exe
 	}
-	deployed, err := upload(c.Context, client, source, namespace, app, func(total int64) *meter {
+	deployed, err := upload(c.Context, client, source, namespace, app, canary, func(total int64) *meter {
 		return progressOf(c, "uploading "+app, total)
 	})
 	if err != nil {
 		return err
 	}
-	return emit(c, deployed, func(w io.Writer) {
-		fmt.Fprintf(w, "%s/%s version %d is live (%s, %s)\n", deployed.Namespace, deployed.App, deployed.Version, byteCount(deployed.Bytes), deployed.Bundle[:min(12, len(deployed.Bundle))])
-		if deployed.URL != "" {
-			fmt.Fprintf(w, "  %s\n", deployed.URL)
-		}
-	})
+	return emit(c, deployed, func(w io.Writer) { drawDeployment(w, deployed) })
+}
+
+func drawDeployment(w io.Writer, d *admin.Deployment) {
+	is := "is live"
+	if d.Canary > 0 {
+		is = fmt.Sprintf("runs in %d %% of the objects", d.Canary)
+	}
+	fmt.Fprintf(w, "%s/%s version %d %s (%s, %s)\n", d.Namespace, d.App, d.Version, is, byteCount(d.Bytes), d.Bundle[:min(12, len(d.Bundle))])
+	if d.URL == "" {
+		return
+	}
+	fmt.Fprintf(w, "  %s\n", d.URL)
+	if d.Origin != "" {
+		fmt.Fprintf(w, "  %s   an origin of its own\n", d.Origin)
+	}
+	fmt.Fprintln(w, "`me` stands for any object's name: each has its own data")
 }
 
 // clearing takes a spinner off the line before a compiler writes there.
@@ -104,7 +122,7 @@ func (c clearing) Write(p []byte) (int, error) {
 
 // upload makes an executable file an app's newest version. What can't run is
 // refused here, before its bytes go anywhere.
-func upload(ctx context.Context, client *admin.Client, file, namespace, app string, show func(total int64) *meter) (*admin.Deployment, error) {
+func upload(ctx context.Context, client *admin.Client, file, namespace, app string, canary int, show func(total int64) *meter) (*admin.Deployment, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -123,7 +141,7 @@ func upload(ctx context.Context, client *admin.Client, file, namespace, app stri
 	}
 	defer note.done()
 	var sent int64
-	return client.Deploy(ctx, namespace, app, f, info.Size(), func(n int) {
+	return client.Deploy(ctx, namespace, app, canary, f, info.Size(), func(n int) {
 		sent += int64(n)
 		note.set(sent)
 	})

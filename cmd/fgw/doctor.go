@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/urfave/cli/v2"
 )
@@ -18,7 +20,7 @@ func doctorCommand() *cli.Command {
 			if _, err := arguments(c, 0, 0); err != nil {
 				return err
 			}
-			layers := sandboxd.Plan(sandboxd.Probe(), sandboxd.Options{}).Layers
+			layers := append(sandboxd.Plan(sandboxd.Probe(), sandboxd.Options{}).Layers, toolchainLayer())
 			missing := 0
 			for _, l := range layers {
 				if l.Required && !l.Active {
@@ -35,6 +37,18 @@ func doctorCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// toolchainLayer says whether there is a Go toolchain for sources that arrive at run time.
+func toolchainLayer() sandboxd.Layer {
+	l := sandboxd.Layer{Layer: "toolchain", Mend: "install Go (https://go.dev/dl) and put its `go` on the PATH of `fgw serve`, or name its root in FGW_GOROOT; without it only executables can be run as facets"}
+	root, version, err := build.FindToolchain(os.Getenv("FGW_GOROOT"))
+	if err != nil {
+		l.Detail = err.Error()
+		return l
+	}
+	l.Active, l.Detail, l.Mend = true, version+" in "+root, ""
+	return l
 }
 
 func drawLayers(w io.Writer, layers []sandboxd.Layer) {

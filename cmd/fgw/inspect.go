@@ -33,6 +33,7 @@ func drawFacet(w io.Writer, d *admin.FacetDetail) {
 	})
 	fmt.Fprintln(w, "limits")
 	fields(w, func(field func(string, any)) { drawLimits(field, d.Limits) })
+	drawStart(w, d.Start)
 	fmt.Fprintln(w, "usage")
 	fields(w, func(field func(string, any)) { drawUsage(field, "  ", d.Usage) })
 	drawConfinement(w, d.Confinement)
@@ -50,6 +51,28 @@ func drawUsage(field func(string, any), indent string, u admin.Usage) {
 	field(indent+"requests", fmt.Sprintf("%d, %d with an error", u.Requests, u.Errors))
 	field(indent+"starts", u.Starts)
 	field(indent+"rows", fmt.Sprintf("%d read, %d written", u.RowsRead, u.RowsWritten))
+	if indent == "" { // inspect says it elsewhere
+		field("storage", byteCount(u.StorageBytes))
+	}
+	field(indent+"egress", byteCount(u.EgressBytes))
+}
+
+// drawStart shows what an instance was started with beside its limits.
+func drawStart(w io.Writer, s *admin.Start) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintln(w, "started with")
+	fields(w, func(field func(string, any)) {
+		field("  bundle", s.Bundle)
+		if s.Rows > 0 {
+			field("  rows", s.Rows)
+		}
+		field("  env", orDash(strings.Join(s.Env, " ")))
+		field("  services", orDash(strings.Join(s.Services, " ")))
+		field("  egress", s.Egress)
+		field("  children", s.Children)
+	})
 }
 
 // drawConfinement shows what the kernel says that the process is confined by.

@@ -140,7 +140,7 @@ func deploySample(ctx context.Context, client *admin.Client, dir, name string, d
 			}
 		}
 	}
-	_, err := upload(ctx, client, exe, sampleNamespace, name, nil)
+	_, err := upload(ctx, client, exe, sampleNamespace, name, 0, nil)
 	return err
 }
 

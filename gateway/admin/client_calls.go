@@ -17,6 +17,7 @@ const (
 	pathApp        = "/v1/app"
 	pathVersions   = "/v1/app/versions"
 	pathRollback   = "/v1/app/rollback"
+	pathPromote    = "/v1/app/promote"
 	pathDeploy     = "/v1/deploy"
 	pathObjects    = "/v1/objects"
 	pathObject     = "/v1/object"
@@ -25,6 +26,7 @@ const (
 	pathAbort      = "/v1/facet/abort"
 	pathClone      = "/v1/facet/clone"
 	pathUsage      = "/v1/facet/usage"
+	pathAudit      = "/v1/facet/audit"
 	pathInvoke     = "/v1/invoke" // and what follows
 	pathSQL        = "/v1/sql"
 	pathLogs       = "/v1/logs"
@@ -76,13 +78,18 @@ func (c *Client) NamespacesRm(ctx context.Context, name string, force bool) erro
 	return c.call(ctx, http.MethodDelete, pathNamespace, q, nil, nil)
 }
 
-// Deploy uploads an executable and makes it the app's newest version. Size is
+// Deploy uploads an executable and makes it the app's newest version: live, or
+// a canary for the given percentage of the objects unless that is 0. Size is
 // what r will give, or -1; progress, unless nil, is told of what was read.
-func (c *Client) Deploy(ctx context.Context, namespace, app string, r io.Reader, size int64, progress func(n int)) (*Deployment, error) {
+func (c *Client) Deploy(ctx context.Context, namespace, app string, canary int, r io.Reader, size int64, progress func(n int)) (*Deployment, error) {
 	if progress != nil {
 		r = io.TeeReader(r, progressWriter(progress))
 	}
-	req, err := newRequest(ctx, http.MethodPost, pathDeploy, query("namespace", namespace, "app", app), io.NopCloser(r))
+	q := query("namespace", namespace, "app", app)
+	if canary != 0 {
+		q.Set("canary", strconv.Itoa(canary))
+	}
+	req, err := newRequest(ctx, http.MethodPost, pathDeploy, q, io.NopCloser(r))
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +124,11 @@ func (c *Client) AppsVersions(ctx context.Context, namespace, app string) ([]App
 // AppsRollback makes a version live; 0 is the one before the live one.
 func (c *Client) AppsRollback(ctx context.Context, namespace, app string, version int) (*AppVersion, error) {
 	return get[AppVersion](ctx, c, http.MethodPost, pathRollback, query("namespace", namespace, "app", app, "version", strconv.Itoa(version)), nil)
+}
+
+// AppsPromote makes an app's canary its live version.
+func (c *Client) AppsPromote(ctx context.Context, namespace, app string) (*AppVersion, error) {
+	return get[AppVersion](ctx, c, http.MethodPost, pathPromote, query("namespace", namespace, "app", app), nil)
 }
 
 // AppsRm removes an app; the data of its facets stays.
@@ -173,6 +185,11 @@ func (c *Client) FacetsClone(ctx context.Context, src, dst string) error {
 // FacetsUsage tells what a facet has used.
 func (c *Client) FacetsUsage(ctx context.Context, address string) (*Usage, error) {
 	return get[Usage](ctx, c, http.MethodGet, pathUsage, query("address", address), nil)
+}
+
+// Audit says whether a facet's SQL statements go into its log.
+func (c *Client) Audit(ctx context.Context, address string, on bool) error {
+	return c.call(ctx, http.MethodPost, pathAudit, query("address", address, "on", strconv.FormatBool(on)), nil, nil)
 }
 
 func get[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any) (*T, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/logs"
 	"github.com/facetgateway/fgw/gateway/registry"
@@ -29,7 +30,9 @@ type Runtime interface {
 	Clone(ctx context.Context, src, dst address.Address) error
 	// SQL opens a session with a facet's database, without starting the facet.
 	SQL(ctx context.Context, a address.Address) (Session, error)
-	// Deployed tells that another version of an app is live: what runs moves over.
+	// SetAudit says whether a facet's SQL statements go into its log.
+	SetAudit(ctx context.Context, a address.Address, on bool) error
+	// Deployed tells that other versions of an app are to run, or none: what runs moves over, or ends.
 	Deployed(ctx context.Context, namespace, app string) error
 	// RemoveObject stops what runs in an object, closes its databases and removes it from the registry.
 	RemoveObject(ctx context.Context, namespace, object string) error
@@ -43,11 +46,13 @@ type Config struct {
 	Bundles  *bundle.Store
 	Logs     *logs.Store
 	Runtime  Runtime
+	// Sources builds sources; nil where nothing is built.
+	Sources *build.Builder
 	// Invoke serves calls to facets: InvokeAddress tells for which, the URL is
 	// what the facet is to see. Without it such calls are refused.
 	Invoke http.Handler
-	// URL gives an app's address on the web, for whoever deployed it.
-	URL       func(namespace, app string) string
+	// URL gives an app's addresses on the web, for whoever deployed it: by path and by origin.
+	URL       func(ns *registry.Namespace, app string) (url, origin string)
 	Version   string
 	Listen    []string
 	MaxBundle int64 // bytes; 0: bundle.MaxBytes
@@ -76,6 +81,7 @@ func NewServer(c Config) http.Handler {
 	s.answer("GET "+pathVersions, s.versions)
 	s.answer("POST "+pathDeploy, s.deploy)
 	s.answer("POST "+pathRollback, s.rollback)
+	s.answer("POST "+pathPromote, s.promote)
 	s.answer("PATCH "+pathApp, s.appSet)
 	s.answer("DELETE "+pathApp, s.appRemove)
 	s.answer("GET "+pathObjects, s.objects)
@@ -87,6 +93,9 @@ func NewServer(c Config) http.Handler {
 	s.answer("POST "+pathAbort, s.facetAbort)
 	s.answer("POST "+pathClone, s.facetClone)
 	s.answer("GET "+pathUsage, s.facetUsage)
+	s.answer("POST "+pathAudit, s.facetAudit)
+	s.answer("GET "+pathModules, s.modules)
+	s.answer("PUT "+pathModules, s.modulesReplace)
 	s.mux.HandleFunc("POST "+pathSQL, s.sql)
 	s.mux.HandleFunc("GET "+pathLogs, s.logs)
 	s.mux.Handle("GET "+pathMetrics, promhttp.HandlerFor(s.gatherer(), promhttp.HandlerOpts{}))

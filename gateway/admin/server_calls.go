@@ -77,7 +77,7 @@ func (s *server) namespaceRemove(r *http.Request) (any, error) {
 }
 
 func appVersion(v *registry.Version) AppVersion {
-	return AppVersion{Live: v.Live, Namespace: v.Namespace, App: v.App, Version: v.Version, Bundle: v.Bundle, Bytes: v.Bytes, CreatedAt: v.CreatedAt}
+	return AppVersion{Live: v.Live, Canary: v.Canary, Namespace: v.Namespace, App: v.App, Version: v.Version, Bundle: v.Bundle, Bytes: v.Bytes, CreatedAt: v.CreatedAt}
 }
 
 func (s *server) apps(r *http.Request) (any, error) {
@@ -127,6 +127,15 @@ func (s *server) deploy(r *http.Request) (any, error) {
 	if err := address.CheckName(app); err != nil {
 		return nil, err
 	}
+	percent, err := number(r, "canary", 1, 100)
+	if err != nil {
+		return nil, err
+	}
+	if percent > 0 {
+		if _, err := s.Registry.Live(ns, app); err != nil {
+			return nil, notFound(err, codeAppNotFound)
+		}
+	}
 	limit := s.MaxBundle
 	if limit <= 0 {
 		limit = bundle.MaxBytes
@@ -138,16 +147,25 @@ func (s *server) deploy(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.Registry.AddVersion(r.Context(), ns, app, hash, bytes)
+	var v registry.Version
+	if percent > 0 {
+		v, err = s.Registry.AddCanary(r.Context(), ns, app, hash, bytes, percent)
+	} else {
+		v, err = s.Registry.AddVersion(r.Context(), ns, app, hash, bytes)
+	}
 	if err != nil {
-		return nil, err
+		return nil, notFound(err, codeAppNotFound)
 	}
 	if err := s.Runtime.Deployed(r.Context(), ns, app); err != nil {
 		return nil, err
 	}
-	d := Deployment{Namespace: ns, App: app, Version: v.Version, Bundle: hash, Bytes: bytes}
+	d := Deployment{Namespace: ns, App: app, Version: v.Version, Bundle: hash, Bytes: bytes, Canary: v.Canary}
 	if s.URL != nil {
-		d.URL = s.URL(ns, app)
+		n, err := s.Registry.Namespace(ns)
+		if err != nil {
+			return nil, notFound(err, codeNamespaceNotFound)
+		}
+		d.URL, d.Origin = s.URL(n, app)
 	}
 	return d, nil
 }
@@ -162,6 +180,21 @@ func (s *server) rollback(r *http.Request) (any, error) {
 		return nil, err
 	}
 	v, err := s.Registry.Rollback(r.Context(), ns, app, version)
+	if err != nil {
+		return nil, notFound(err, codeAppNotFound)
+	}
+	if err := s.Runtime.Deployed(r.Context(), ns, app); err != nil {
+		return nil, err
+	}
+	return appVersion(&v), nil
+}
+
+func (s *server) promote(r *http.Request) (any, error) {
+	ns, app, err := s.app(r)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.Registry.Promote(r.Context(), ns, app)
 	if err != nil {
 		return nil, notFound(err, codeAppNotFound)
 	}
@@ -205,12 +238,12 @@ func (s *server) appRemove(r *http.Request) (any, error) {
 	return nil, s.Runtime.Deployed(r.Context(), ns, app)
 }
 
-// collect removes bundles that no version refers to any more. That it fails
+// collect removes bundles that no version refers to any more and that are no kept result of a build. That it fails
 // costs space and not the call.
 func (s *server) collect(r *http.Request) {
 	used, err := s.Registry.Bundles(r.Context())
 	if err == nil {
-		_, _, err = s.Bundles.Collect(func(hash string) bool { return used[hash] })
+		_, _, err = s.Bundles.Collect(func(hash string) bool { return used[hash] || s.Sources != nil && s.Sources.Keeps(hash) })
 	}
 	if err != nil {
 		s.Log.Warn("unused bundles were not removed", slog.Any("error", err))
@@ -335,6 +368,18 @@ func (s *server) facetClone(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, notFound(s.Runtime.Clone(r.Context(), src, dst), codeFacetNotFound)
+}
+
+func (s *server) facetAudit(r *http.Request) (any, error) {
+	a, err := facetAddress(r, "address")
+	if err != nil {
+		return nil, err
+	}
+	on, err := strconv.ParseBool(r.URL.Query().Get("on"))
+	if err != nil {
+		return nil, Errorf(http.StatusBadRequest, "bad_request", "on=%q: true or false is allowed", r.URL.Query().Get("on"))
+	}
+	return nil, notFound(s.Runtime.SetAudit(r.Context(), a, on), codeFacetNotFound)
 }
 
 // readPairs reads a JSON object of texts.

@@ -27,6 +27,7 @@ type Namespace struct {
 // AppVersion is one version of an app.
 type AppVersion struct {
 	Live      bool      `json:"live"`
+	Canary    int       `json:"canary"` // percent of the objects that run it beside the live one, or 0
 	Namespace string    `json:"namespace"`
 	App       string    `json:"app"`
 	Version   int       `json:"version"`
@@ -35,14 +36,18 @@ type AppVersion struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Deployment is what a deploy made live.
+// Deployment is what a deploy made live, or a canary. URL shows the app in the
+// object "me", which stands for any; Origin the same where it has cookies and
+// storage of its own.
 type Deployment struct {
 	Namespace string `json:"namespace"`
 	App       string `json:"app"`
 	Version   int    `json:"version"`
 	Bundle    string `json:"bundle"`
 	Bytes     int64  `json:"bytes"`
+	Canary    int    `json:"canary"`
 	URL       string `json:"url"`
+	Origin    string `json:"origin"`
 }
 
 // Object is one object of a namespace.
@@ -100,6 +105,19 @@ type FacetDetail struct {
 	Usage       Usage           `json:"usage"`
 	Confinement json.RawMessage `json:"confinement"` // as read back from the kernel; null unless running
 	LastExit    *LastExit       `json:"last_exit"`
+	Start       *Start          `json:"start"` // nil unless running
+}
+
+// Start is what an instance was started with, as far as it may be shown: names of
+// variables and services, no value, no secret and no props.
+type Start struct {
+	Bundle   string          `json:"bundle"`
+	Limits   registry.Limits `json:"limits"`
+	Rows     int64           `json:"rows"` // that one SQL statement may return; 0: no limit of its own
+	Env      []string        `json:"env"`
+	Services []string        `json:"services"`
+	Egress   string          `json:"egress"` // none, hosts or service
+	Children bool            `json:"children"`
 }
 
 // Usage is what a facet has used. Counters run from the gateway's start.

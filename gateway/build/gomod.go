@@ -73,19 +73,16 @@ func (c *checker) required(d directiveLine, bad func(string, ...any)) {
 		return
 	}
 	path, version := d.words[1], d.words[2]
-	if path == sdkModule {
-		return // whatever the version: the SDK is the gateway's own
+	if path == sdkModule || d.indirect {
+		return // whatever the version: the SDK is the gateway's own, and what a module needs comes with it
 	}
 	for _, m := range c.tree.requires {
 		if m.Path == path {
-			if m.Version != version && !m.Indirect {
+			if m.Version != version {
 				bad("%s: this gateway allows %s", quoted(d.words[1:]), m.Version)
 			}
 			return
 		}
-	}
-	if d.indirect {
-		return // of a module that is used: it comes with that one, or is not needed here
 	}
 	bad("module %s is not among those that this gateway allows; its administrator can allow it: fgw modules allow %s@%s", quoted(d.words[1:2]), quoted(d.words[1:2]), quoted(d.words[2:]))
 }

@@ -105,7 +105,8 @@ func (p *Packer) vendor(ctx context.Context, dir string, allowed []Module) (m ar
 			return m, err
 		}
 	}
-	return m, p.describe(ctx, dir, allowed, &m)
+	err = p.describe(ctx, dir, allowed, &m)
+	return m, err
 }
 
 // packages gives those of a module that a source can import and that can be built here, without cgo.

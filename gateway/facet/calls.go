@@ -227,7 +227,7 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request, s *starter, q *rela
 	if err != nil {
 		err = in.explain(err, o)
 	}
-	n.release(in, err)
+	in.node.release(in, err)
 	return err
 }
 

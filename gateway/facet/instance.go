@@ -164,7 +164,7 @@ func (in *instance) openData(ctx context.Context, ns *registry.Namespace) error 
 	if err != nil {
 		return err
 	}
-	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, 
+	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file,
 		Limits: sqlLimits(in.spec), Pair: in.pair, Owner: &auditor{log: in.m.Logs.Writer(in.addr(), in.spec.Version)}, Audit: place.audited}); err != nil {
 		return fmt.Errorf("attach the database: %w", err)
 	}
@@ -223,7 +223,7 @@ func socketpair() (ours, theirs *os.File, err error) {
 }
 
 // socket is our end of the wire. It knows whether it failed by itself, as it does when the other end is
-// closed: yamux tells of its own verdicts in no other way than by closing it.
+// closed, and not because we closed it: yamux tells of its own verdicts in no other way than by closing it.
 type socket struct {
 	net.Conn
 	failed atomic.Bool
@@ -231,7 +231,7 @@ type socket struct {
 
 func (s *socket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		s.failed.Store(true)
 	}
 	return n, err
@@ -239,7 +239,7 @@ func (s *socket) Read(p []byte) (int, error) {
 
 func (s *socket) Write(p []byte) (int, error) {
 	n, err := s.Conn.Write(p)
-	if err != nil {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		s.failed.Store(true)
 	}
 	return n, err

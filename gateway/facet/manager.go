@@ -125,16 +125,60 @@ func (m *Manager) node(t *Target) (*node, error) {
 	return m.nodeAt(k, t.Path), nil
 }
 
+// maxNodes is how many facets that do not run are remembered, some 500 bytes each: their counts, how they
+// ended, whether they rest.
+const maxNodes = 200_000
+
 // nodeAt returns the node of that key, which it makes.
 func (m *Manager) nodeAt(k key, path []string) *node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[k]
 	if n == nil {
+		if len(m.nodes) >= maxNodes {
+			m.dropSome(maxNodes / 100)
+		}
 		n = &node{m: m, key: k, path: path}
 		m.nodes[k] = n
 	}
 	return n
+}
+
+// successor returns the node that stands for a forgotten one.
+func (m *Manager) successor(old *node) *node {
+	n := m.nodeAt(old.key, old.path)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nameless, n.keep = old.nameless, old.keep
+	return n
+}
+
+// drop forgets a node that does not run.
+func (m *Manager) drop(n *node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.in == nil && n.held == nil && m.nodes[n.key] == n {
+		n.forgotten = true
+		delete(m.nodes, n.key)
+	}
+}
+
+// dropSome forgets up to most nodes that do not run and do not rest, whichever come first. m.mu is held.
+func (m *Manager) dropSome(most int) {
+	for k, n := range m.nodes {
+		if most == 0 {
+			return
+		}
+		n.mu.Lock()
+		if n.in == nil && n.held == nil && time.Now().After(n.retryAt) {
+			n.forgotten = true
+			delete(m.nodes, k)
+			most--
+		}
+		n.mu.Unlock()
+	}
 }
 
 // known returns the node if there is one.

@@ -1,6 +1,10 @@
 package facet
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/facetgateway/fgw/gateway/sqlpool"
+)
 
 // metrics are the counts of all facets together. None has a facet's or an object's name as a
 // label: there may be a hundred thousand.
@@ -29,8 +33,16 @@ func (m *Manager) Collectors() []prometheus.Collector {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
+	counted := func(name, help string, f func(sqlpool.Usage) int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f(m.Databases.Usage())) })
+	}
 	return []prometheus.Collector{
 		m.metrics.requests, m.metrics.errors, m.metrics.starts, m.metrics.ends,
+		counted("fgw_sql_statements_total", "SQL statements that ended, of all facets.", func(u sqlpool.Usage) int64 { return u.Statements }),
+		counted("fgw_sql_errors_total", "SQL requests that ended with an error.", func(u sqlpool.Usage) int64 { return u.Errors }),
+		counted("fgw_sql_rows_read_total", "Rows that SQL statements read.", func(u sqlpool.Usage) int64 { return u.RowsRead }),
+		counted("fgw_sql_rows_written_total", "Rows that SQL statements wrote.", func(u sqlpool.Usage) int64 { return u.RowsWritten }),
+		counted("fgw_sql_result_bytes_total", "Bytes of the rows that SQL statements returned.", func(u sqlpool.Usage) int64 { return u.ResultBytes }),
 		gauge("fgw_facets_live", "Instances that run, start or stop.", func() float64 {
 			live := 0
 			for _, n := range m.all(func(key) bool { return true }) {

@@ -21,13 +21,14 @@ type node struct {
 	nameless bool          // no name, no database; forgotten when it ends
 	keep     time.Duration // its idle time
 
-	mu       sync.Mutex
-	in       *instance     // nil: stopped
-	held     chan struct{} // while not nil, nothing may start: a delete or clone is under way; closed at its end
-	crashes  int           // in a row
-	retryAt  time.Time     // no start before
-	lastExit *Exit
-	totals   totals
+	mu        sync.Mutex
+	in        *instance     // nil: stopped
+	forgotten bool          // no longer in the manager's map
+	held      chan struct{} // while not nil, nothing may start: a delete or clone is under way; closed at its end
+	crashes   int           // in a row
+	retryAt   time.Time     // no start before
+	lastExit  *Exit
+	totals    totals
 }
 
 // totals are a facet's counts since the gateway started, without those of the running instance.
@@ -52,10 +53,28 @@ const (
 // s says who is asked how to start a child; it is nil where the registry knows.
 func (n *node) acquire(ctx context.Context, s *starter) (*instance, error) {
 	for {
+		in, err := n.try(ctx, s)
+		if err != errForgotten {
+			return in, err
+		}
+		n = n.m.successor(n)
+	}
+}
+
+// errForgotten means that the node was dropped from the manager's map while someone held it: another
+// may be there by now, and an instance of each would be two of one facet.
+var errForgotten = errors.New("the node was dropped")
+
+// try is acquire on this node.
+func (n *node) try(ctx context.Context, s *starter) (*instance, error) {
+	for {
 		n.mu.Lock()
 		in := n.in
 		var wait <-chan struct{}
 		switch {
+		case n.forgotten:
+			n.mu.Unlock()
+			return nil, errForgotten
 		case n.held != nil:
 			wait = n.held
 		case in == nil:
@@ -222,6 +241,11 @@ func (n *node) end(code, reason string) *instance {
 func (n *node) hold(ctx context.Context, code, reason string) (func(), error) {
 	for {
 		n.mu.Lock()
+		if n.forgotten {
+			n.mu.Unlock()
+			n = n.m.successor(n)
+			continue
+		}
 		if other := n.held; other != nil {
 			n.mu.Unlock()
 			select {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,7 +105,11 @@ func (m *Manager) objects(ctx context.Context, namespace, object string) ([]*reg
 // listObject appends the facets of one object that lie at or below prefix.
 func (m *Manager) listObject(ctx context.Context, found []admin.FacetInfo, o *registry.Object, prefix address.Address) ([]admin.FacetInfo, error) {
 	root := address.Address{Namespace: o.Namespace, Object: o.Name, Root: true}
-	if n := m.known(keyOf(root)); n != nil && prefix.Contains(root) {
+	ns, err := m.Registry.Namespace(o.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if (ns.Supervisor != "" || m.known(keyOf(root)) != nil) && prefix.Contains(root) {
 		found = append(found, m.info(ctx, &record{root, o, 0}))
 	}
 	facets, err := m.Registry.Facets(ctx, o)
@@ -123,8 +129,8 @@ func (m *Manager) listObject(ctx context.Context, found []admin.FacetInfo, o *re
 func (m *Manager) info(ctx context.Context, r *record) admin.FacetInfo {
 	f := admin.FacetInfo{Address: r.addr.String(), Namespace: r.addr.Namespace, Object: r.addr.Object, Facet: r.addr.Facet(), State: admin.StateStopped}
 	f.StorageBytes = m.storage(r)
-	if len(r.addr.Facets) == 1 {
-		if v, err := m.Registry.Live(r.addr.Namespace, r.addr.Facets[0]); err == nil {
+	if ns, err := m.Registry.Namespace(r.addr.Namespace); err == nil {
+		if v, err := m.liveVersion(ns, r.addr.Object, r.addr.Facets); err == nil {
 			f.App, f.Version = v.App, v.Version
 		}
 	}
@@ -201,7 +207,7 @@ func (m *Manager) Inspect(ctx context.Context, a address.Address) (*admin.FacetD
 		d.LastExit = &admin.LastExit{Reason: last.Reason, Detail: last.Detail, At: last.At}
 	}
 	if in != nil && d.State == admin.StateRunning {
-		d.Limits = in.spec.Limits
+		d.Limits, d.Start = in.spec.Limits, in.spec.summary()
 		if c, err := in.proc.Confinement(ctx); err == nil {
 			if d.Confinement, err = json.Marshal(c); err != nil {
 				return nil, err
@@ -209,6 +215,22 @@ func (m *Manager) Inspect(ctx context.Context, a address.Address) (*admin.FacetD
 		}
 	}
 	return d, nil
+}
+
+// summary is what an administrator may see of a spec: no value of an environment, no secret, no props.
+func (s *Spec) summary() *admin.Start {
+	a := &admin.Start{
+		Bundle: s.Bundle, Limits: s.Limits, Rows: s.Rows, Egress: "none", Children: s.Start.Children,
+		Env: slices.Sorted(maps.Keys(s.Start.Env)), Services: slices.Sorted(maps.Keys(s.Services)),
+	}
+	switch {
+	case s.Egress == nil:
+	case s.Egress.Grant.Via != nil:
+		a.Egress = "service"
+	default:
+		a.Egress = "hosts"
+	}
+	return a
 }
 
 // Usage says what a facet has used.
@@ -416,7 +438,8 @@ func (m *Manager) SQL(ctx context.Context, a address.Address) (admin.Session, er
 		return nil, err
 	}
 	p := placeOf(r.object, r.n)
-	ch, err := m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: p.object, File: p.file, Limits: sqlLimits(&ns.Limits)})
+	ch, err := m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: p.object, File: p.file, Limits: sqlLimits(m.specOf(a, ns)),
+		Owner: &auditor{m.Logs.Writer(a, 0), "administrator"}, Audit: m.Registry.Audited(r.object, a.Facets...)})
 	if err != nil {
 		return nil, err
 	}
@@ -426,6 +449,7 @@ func (m *Manager) SQL(ctx context.Context, a address.Address) (admin.Session, er
 		if err := ch.Close(ctx); err != nil {
 			m.Log.Error("detach an administrator's session", "facet", a.String(), "error", err)
 		}
+		ch.Owner().(*auditor).log.Close()
 	}
 	c, err := client.New(ch.FacetEnd(), 1)
 	if err != nil {
@@ -439,6 +463,19 @@ func (m *Manager) SQL(ctx context.Context, a address.Address) (admin.Session, er
 		return nil, err
 	}
 	return admin.NewSession(s, func() { c.Close(); detach() }), nil
+}
+
+// specOf is what a facet was started with; of one that does not run, its namespace's limits. All
+// channels of a database share their limits: a session beside the facet must not lift them.
+func (m *Manager) specOf(a address.Address, ns *registry.Namespace) *Spec {
+	if n := m.known(keyOf(a)); n != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.in != nil && n.in.state != starting {
+			return n.in.spec
+		}
+	}
+	return &Spec{Limits: ns.Limits}
 }
 
 // RemoveObject ends what runs in an object and removes it with all its data.
@@ -491,7 +528,8 @@ func (m *Manager) forget(which func(key) bool) {
 	for k, n := range m.nodes {
 		if which(k) {
 			n.mu.Lock()
-			if n.in == nil {
+			if n.in == nil && n.held == nil {
+				n.forgotten = true
 				delete(m.nodes, k)
 			}
 			n.mu.Unlock()

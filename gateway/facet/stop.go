@@ -94,6 +94,7 @@ func (in *instance) finish(failure error) {
 			in.m.Log.Error("detach a facet's database", "facet", in.address(), "error", err)
 		}
 		cancel()
+		in.sql.Owner().(*auditor).log.Close()
 	}
 	usage.CPUSeconds += exit.CPU.Seconds()
 	usage.MemoryPeakBytes = exit.MemoryPeak
@@ -120,8 +121,8 @@ func (in *instance) finish(failure error) {
 		close(in.ready)
 	}
 	close(in.gone)
-	if in.nameless {
-		in.m.forget(func(k key) bool { return k == in.key })
+	if in.nameless || in.refused != nil { // names that may not be must not fill the memory
+		in.m.drop(in.node)
 	}
 	if in.starter != nil {
 		in.starter.parent.disown(in)

@@ -108,7 +108,7 @@ func (x *exchange) streaming() error {
 	rc := http.NewResponseController(x.w)
 	rc.EnableFullDuplex() // a handler may answer while it reads; HTTP/2 needs no leave
 
-	up := &upload{x: x, ctx: ctx, done: make(chan struct{}), ask: make(chan struct{}), leave: make(chan struct{}), cancel: cancel}
+	up := &upload{x: x, ctx: ctx, done: make(chan struct{}), ask: make(chan struct{}), leave: make(chan struct{}), quiet: make(chan struct{}), cancel: cancel}
 	if up.held = x.q.Hold || x.r.Header.Get("Expect") != ""; up.held {
 		x.q.Hold = true
 		x.asked = sync.OnceFunc(func() { close(up.ask) })
@@ -122,13 +122,10 @@ func (x *exchange) streaming() error {
 	st.raw.SetWriteDeadline(time.Time{}) // from here on the answer's deadline ends both
 	go up.run()
 	again, err := x.answer()
-	if up.cut(rc, st) {
+	if failed := up.cut(rc, st); failed != nil {
 		again = false
-	}
-	if up.err != nil {
-		again = false
-		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(up.err, ErrBodyTooLarge) || errors.Is(up.err, ErrClientGone)) {
-			err = up.err // why the stream was closed under the answer
+		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(failed, ErrBodyTooLarge) || errors.Is(failed, ErrClientGone)) {
+			err = failed // why the stream was closed under the answer
 		}
 	}
 	if err != nil && !errors.Is(err, ErrCut) {

@@ -22,6 +22,7 @@ type upload struct {
 	done   chan struct{} // closed when run has returned
 	cancel func()        // ends the exchange: the client's side failed
 	err    error         // set before done is closed
+	quiet  chan struct{} // closed when a read that was under way at the cut has returned
 	whole  atomic.Bool   // the body was read to its end
 
 	mu      sync.Mutex
@@ -33,13 +34,15 @@ type upload struct {
 // is usually there already; a client that is in the midst of its body gets its answer that much later.
 const lastRead = 50 * time.Millisecond
 
-// cut ends the upload once the answer is complete, and reports whether body was left over.
+// cut ends the upload once the answer is complete, and says what is wrong with it: errLeft where body was
+// left over. When it returns, the body is not read any more; what was read may still wait for a facet that takes nothing.
+//
 // A read that waits for the client is ended by a deadline. One that could still end
 // by itself must not meet it: net/http would take the deadline for the connection's end.
-func (u *upload) cut(rc *http.ResponseController, st *stream) bool {
+func (u *upload) cut(rc *http.ResponseController, st *stream) error {
 	select {
 	case <-u.done:
-		return u.err != nil
+		return u.err
 	default:
 	}
 	u.mu.Lock()
@@ -49,23 +52,20 @@ func (u *upload) cut(rc *http.ResponseController, st *stream) bool {
 	if reading {
 		select {
 		case <-u.done:
-			return u.err != nil
+			return u.err
+		case <-u.quiet:
+			reading = false
 		case <-time.After(lastRead):
 		}
-		u.mu.Lock()
-		reading = u.reading
-		u.mu.Unlock()
 	}
 	u.cancel()
 	st.close()
 	if reading {
 		rc.SetReadDeadline(time.Now())
-	}
-	<-u.done
-	if reading {
+		<-u.quiet
 		rc.SetReadDeadline(time.Time{})
 	}
-	return u.err != nil
+	return errLeft
 }
 
 // errLeft means that the answer was complete before the body.
@@ -100,8 +100,12 @@ func (u *upload) read(p []byte) (int, error) {
 		u.whole.Store(true)
 	}
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.reading = false
-	u.mu.Unlock()
+	if u.stop {
+		close(u.quiet)
+		return 0, errLeft
+	}
 	return n, err
 }
 

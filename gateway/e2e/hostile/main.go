@@ -33,7 +33,7 @@ var modes = map[string]func(*peer){
 	"ping-flood":  after(func(p *peer) { p.pings(10_000) }),
 	"big-frame":   after(func(p *peer) { p.frame(typeData, 0, 1, 1<<24) }),
 	"close-later": after(func(p *peer) { p.wire.Close() }),
-	"go-away":     after(func(p *peer) { p.frame(typeGoAway, 0, 0, 0) }),
+	"go-away":     answering(func(p *peer) { p.frame(typeGoAway, 0, 0, 0) }, hello),
 
 	// on the control stream
 	"first-junk":    func(p *peer) { p.greet(); p.pump(nil, func() { p.control(77, "{}") }) },
@@ -96,7 +96,7 @@ var modes = map[string]func(*peer){
 const split = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
 
 func main() {
-	p := &peer{wire: os.NewFile(3, "wire"), sql: os.NewFile(4, "sql"), streams: map[uint32]*stream{}}
+	p := &peer{wire: os.NewFile(3, "wire"), sql: os.NewFile(4, "sql"), streams: map[uint32]*stream{}, leave: make(chan int, 64)}
 	mode := modes[p.object()]
 	if mode == nil {
 		os.Stdout.WriteString("no such mode\n")

@@ -29,6 +29,7 @@ type peer struct {
 	wire, sql *os.File
 	writing   sync.Mutex
 	streams   map[uint32]*stream // used by pump only
+	leave     chan int           // to send more on logStream, as it is given
 	stingy    bool               // never gives the gateway leave to send more
 }
 
@@ -109,15 +110,22 @@ func (p *peer) flood(s *stream) {
 	}
 }
 
-// logs sends records as fast as the gateway takes them.
+// logStream is the stream of the facet's own on which logs writes.
+const logStream = 2
+
+// logs sends records as fast as the gateway takes them, for ever.
 func (p *peer) logs() {
-	p.stream(2, 0x81)
+	p.stream(logStream, 0x81)
 	record := `{"time":"2026-01-02T03:04:05Z","level":"INFO","message":"` + strings.Repeat("more ", 40) + `"}`
 	frame := append(binary.BigEndian.AppendUint32(nil, uint32(len(record))), record...)
 	block := bytes.Repeat(frame, 64)
-	// The window is not waited for: the gateway takes records as they come, or ends the facet.
-	for range 4000 {
-		p.send(2, 0, block)
+	for left := 256<<10 - 4; ; left -= len(block) {
+		for left < len(block) {
+			left += <-p.leave
+		}
+		if !p.send(logStream, 0, block) {
+			return
+		}
 	}
 }
 
@@ -145,7 +153,10 @@ func (p *peer) pump(answer func(*peer, *stream), begin func()) {
 				block()
 			}
 		}
-		if id == 0 || kind > typeWindow {
+		if id == logStream && kind == typeWindow {
+			p.leave <- int(length)
+		}
+		if id == 0 || id == logStream || kind > typeWindow {
 			continue
 		}
 		s := p.streams[id]

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -108,4 +109,14 @@ func Dir(t testing.TB) string {
 		}
 	})
 	return dir
+}
+
+// Free tells how many bytes the directory's file system has room for.
+func Free(t testing.TB, dir string) int64 {
+	t.Helper()
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		t.Fatal(err)
+	}
+	return int64(s.Bavail) * s.Bsize
 }

@@ -33,15 +33,18 @@ func (s *studio) label() string { return s.f.Object() + "--" + s.f.Namespace() }
 // origin is the address of an app as the one who asks reaches it: below the domain, and at the port, that the request
 // came to.
 func (s *studio) origin(r *http.Request, name string) string {
-	scheme := "http"
-	if r.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
 	host := "localhost"
 	if below, ok := strings.CutPrefix(strings.ToLower(r.Host), s.label()+"."); ok {
 		host = below
 	} else if _, port, err := net.SplitHostPort(r.Host); err == nil {
 		host = net.JoinHostPort(host, port) // the path form, by a program
 	}
-	return scheme + "://" + name + "--" + s.label() + "." + host
+	return scheme(r) + "://" + name + "--" + s.label() + "." + host
+}
+
+func scheme(r *http.Request) string {
+	if r.Header.Get("X-Forwarded-Proto") == "https" {
+		return "https"
+	}
+	return "http"
 }

@@ -63,6 +63,20 @@ func (s *studio) apiGet(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, i)
 }
 
+func (s *studio) apiUsage(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if !s.has(name) {
+		s.refuse(w, r, fmt.Errorf("there is no app %q here: %w", name, sdk.ErrNotFound))
+		return
+	}
+	u, err := s.usage(r.Context(), name)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	reply(w, http.StatusOK, u)
+}
+
 // apiPut takes an app's source as it is. The answer says where the app is, or, with status 422, what is wrong and where.
 func (s *studio) apiPut(w http.ResponseWriter, r *http.Request) {
 	source, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSource))
@@ -139,11 +153,12 @@ func reply(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// status gives the HTTP status for an error, and whether its text is for the one who asked.
+// status gives the HTTP status for an error.
 func status(err error) int {
 	var facet *sdk.FacetError
+	var bad requestError
 	switch {
-	case errors.Is(err, errBadRequest):
+	case errors.As(err, &bad):
 		return http.StatusBadRequest
 	case errors.Is(err, sdk.ErrNotFound):
 		return http.StatusNotFound

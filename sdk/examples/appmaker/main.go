@@ -96,6 +96,7 @@ func (s *studio) routes() http.Handler {
 	mux.HandleFunc("GET /api", s.apiGuide)
 	mux.HandleFunc("GET /api/apps", s.apiList)
 	mux.HandleFunc("GET /api/apps/{name}", s.apiGet)
+	mux.HandleFunc("GET /api/apps/{name}/usage", s.apiUsage)
 	mux.HandleFunc("PUT /api/apps/{name}", s.apiPut)
 	mux.HandleFunc("DELETE /api/apps/{name}", s.apiDelete)
 	mux.HandleFunc("POST /api/apps/{name}/limits", s.apiLimits)

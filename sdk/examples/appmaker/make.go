@@ -13,18 +13,12 @@ import (
 // maxSource is the longest source of an app. What a person or a model writes in one file is far below it.
 const maxSource = 1 << 20
 
-// errBadRequest is matched by what the one who asks can mend.
-var errBadRequest = errors.New("bad request")
+// requestError is what the one who asked can mend.
+type requestError struct{ error }
 
-func badRequest(format string, args ...any) error {
-	return fmt.Errorf("%w%w", fmt.Errorf(format, args...), silent{errBadRequest})
-}
+func (e requestError) Unwrap() error { return e.error }
 
-// silent is an error that can be matched and adds no text.
-type silent struct{ error }
-
-func (silent) Error() string   { return "" }
-func (s silent) Unwrap() error { return s.error }
+func badRequest(format string, args ...any) error { return requestError{fmt.Errorf(format, args...)} }
 
 func code(source string) sdk.Code { return sdk.Source(map[string]string{"main.go": source}) }
 

@@ -31,30 +31,28 @@ func (s seed) source() (string, error) {
 }
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"size": size,
-	"ago":  ago,
-	"seconds": func(ms int64) string {
-		return strings.TrimSuffix(strconv.FormatFloat(float64(ms)/1000, 'f', 1, 64), ".0") + " s"
-	},
+	"size":  size,
+	"ago":   ago,
 	"cpu":   func(s float64) string { return strconv.FormatFloat(s, 'f', 2, 64) + " s" },
 	"lines": func(text string) []struct{} { return make([]struct{}, 1+strings.Count(text, "\n")) },
 	"inc":   func(n int) int { return n + 1 },
 	"join":  strings.Join,
-	"plural": func(n int, one, more string) string {
+	"count": func(n int64, one, more string) string {
 		if n == 1 {
-			return one
+			return "1 " + one
 		}
-		return fmt.Sprintf(more, n)
+		return fmt.Sprintf("%d %s", n, more)
 	},
 }).ParseFS(files, "page/*.html"))
 
 // listPage is the studio's first page.
 type listPage struct {
-	Studio, Namespace, Origin string
-	Apps                      []listedApp
-	Seeds                     []seed
-	Problem                   string // what was wrong with the form
-	Name, From, Source        string // what the form holds
+	Studio, Origin     string
+	Apps               []listedApp
+	Number             int64 // of apps
+	Seeds              []seed
+	Problem            string // what was wrong with the form
+	Name, From, Source string // what the form holds
 }
 
 type listedApp struct {
@@ -85,7 +83,8 @@ func (s *studio) renderList(w http.ResponseWriter, r *http.Request, status int, 
 		}
 		p.Apps = append(p.Apps, l)
 	}
-	p.Studio, p.Namespace, p.Seeds, p.Origin = s.f.Object(), s.f.Namespace(), seeds, "http://"+r.Host
+	p.Studio, p.Number, p.Seeds = s.f.Object(), int64(len(p.Apps)), seeds
+	p.Origin = scheme(r) + "://" + r.Host
 	s.render(w, r, status, "list.html", "", p)
 }
 
