@@ -37,6 +37,13 @@ const (
 	modulesDir = "modules"
 )
 
+// Shares of CPU time against a facet's 100: somebody waits for a build, but everybody for the facets; nobody
+// waits for the filling of the cache but the first build.
+const (
+	buildWeight = 50
+	warmWeight  = 20
+)
+
 var (
 	errNoToolchain   = errors.New("this gateway was started without a Go toolchain")
 	errNoBuildWorld  = errors.New("sources are built only where namespaces can be had")
@@ -132,7 +139,12 @@ func (s *server) buildMeans(p *process, b protocol.Build) (err error) {
 		}
 	}
 	if s.slots != nil {
-		p.group, err = s.slots.take(facetLimits(b.Limits))
+		limits := facetLimits(b.Limits)
+		limits.Weight = buildWeight
+		if b.Warm {
+			limits.Weight = warmWeight
+		}
+		p.group, err = s.slots.take(limits)
 	}
 	return err
 }

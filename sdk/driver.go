@@ -46,7 +46,7 @@ func (d connector) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, sqlError(nil, err)
 	}
-	return &conn{s: s}, nil
+	return &conn{c: d.c, s: s}, nil
 }
 
 // Driver returns the connector itself.
@@ -62,9 +62,20 @@ func (d connector) Open(name string) (driver.Conn, error) {
 
 // conn is one session. database/sql gives it to one goroutine at a time.
 type conn struct {
+	c    *client.Client
 	s    *client.Session
 	args []sqlchan.Arg // room for a statement's arguments
+
+	// Of a transaction that the next statement begins (BeginTx): its context, nil if there is none, and its mode.
+	begun context.Context
+	mode  byte
+
+	inTx bool // from BeginTx to Commit or Rollback
+	over bool // an error has ended the transaction before that
 }
+
+// errTxOver keeps what an app does in a transaction that an error has ended from being done outside of any.
+var errTxOver = fmt.Errorf("%w by the error of an earlier statement", sql.ErrTxDone)
 
 var (
 	_ driver.Pinger             = (*conn)(nil)
@@ -78,29 +89,53 @@ var (
 )
 
 func (c *conn) Ping(ctx context.Context) error {
-	_, err := c.s.Exec(ctx, "SELECT 1", nil)
-	return sqlError(ctx, err)
+	_, err := c.ExecContext(ctx, "SELECT 1", nil)
+	return err
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if c.over {
+		return nil, errTxOver
+	}
+	begun := c.beginning()
 	d, err := c.s.Exec(ctx, query, c.arguments(args))
+	if begun != nil && c.beginAgain(begun, err) {
+		d, err = c.s.Exec(ctx, query, c.args)
+	}
 	if err != nil {
-		return nil, sqlError(ctx, err)
+		return nil, c.failed(either(ctx, begun), err)
 	}
 	return result{d}, nil
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	var r *client.Rows
-	var err error
+	if c.over {
+		return nil, errTxOver
+	}
+	begun := c.beginning()
+	r, err := c.query(ctx, query, args)
+	if begun != nil && c.beginAgain(begun, err) {
+		r, err = c.query(ctx, query, args)
+	}
+	if err != nil {
+		return nil, c.failed(either(ctx, begun), err)
+	}
+	return newRows(ctx, r), nil
+}
+
+// failed translates a statement's error, and notes whether it has ended the transaction.
+func (c *conn) failed(ctx context.Context, err error) error {
+	c.over = c.inTx && !c.s.InTx() && c.s.Lost() == nil
+	return sqlError(ctx, err)
+}
+
+func (c *conn) query(ctx context.Context, query string, args []driver.NamedValue) (*client.Rows, error) {
 	if len(args) == 1 {
 		if b, ok := args[0].Value.(*builtin); ok {
-			r, err = c.s.Builtin(ctx, b.number, builtinArguments(b))
-			return newRows(ctx, r, err)
+			return c.s.Builtin(ctx, b.number, builtinArguments(b))
 		}
 	}
-	r, err = c.s.Query(ctx, query, c.arguments(args))
-	return newRows(ctx, r, err)
+	return c.s.Query(ctx, query, c.arguments(args))
 }
 
 // arguments translates arguments into room that the next statement uses again.
@@ -133,6 +168,9 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 	return c.PrepareContext(context.Background(), query)
 }
 
+// BeginTx begins a transaction. One that writes waits for its turn: here where ctx has a deadline, else with the
+// transaction's first statement, along with which it is begun. Then what kept it from beginning is that
+// statement's error; the end of ctx stops its waiting in both cases.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	switch level := sql.IsolationLevel(opts.Isolation); level {
 	case sql.LevelDefault, sql.LevelSerializable:
@@ -143,10 +181,51 @@ func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, e
 	if opts.ReadOnly {
 		mode = sqlchan.ReadOnly
 	}
-	if err := c.s.Begin(ctx, mode); err != nil {
+	deferred, err := c.s.BeginNext(ctx, mode)
+	if err == nil && !deferred {
+		err = c.s.Begin(ctx, mode)
+	}
+	if err != nil {
 		return nil, sqlError(ctx, err)
 	}
+	if c.inTx = true; deferred {
+		c.begun, c.mode = ctx, mode
+	}
 	return tx{c}, nil
+}
+
+// beginning tells of the transaction that the statement about to be sent begins: its context, or nil.
+func (c *conn) beginning() context.Context {
+	begun := c.begun
+	c.begun = nil
+	return begun
+}
+
+// beginAgain begins a transaction on another session where the worker went away before this one had begun. So
+// a worker that is replaced costs what has not begun a moment, as it does where database/sql begins again by itself.
+func (c *conn) beginAgain(begun context.Context, err error) bool {
+	if !errors.Is(err, client.ErrLost) {
+		return false
+	}
+	s, err := c.c.Session()
+	if err != nil {
+		return false
+	}
+	if err := s.Begin(begun, c.mode); err != nil {
+		s.Close()
+		return false
+	}
+	c.s.Close()
+	c.s = s
+	return true
+}
+
+// either is the context whose end made a statement fail: its own or the one that began its transaction.
+func either(ctx, begun context.Context) context.Context {
+	if begun != nil && ctx.Err() == nil && begun.Err() != nil {
+		return begun
+	}
+	return ctx
 }
 
 func (c *conn) Begin() (driver.Tx, error) {
@@ -170,8 +249,24 @@ func (c *conn) IsValid() bool { return c.s.Lost() == nil && !c.s.InTx() }
 // tx ends the session's transaction.
 type tx struct{ c *conn }
 
-func (t tx) Commit() error   { return sqlError(nil, t.c.s.Commit(context.Background())) }
-func (t tx) Rollback() error { return rolledBack(t.c.s) }
+func (t tx) Commit() error {
+	if over := t.end(); over {
+		return errTxOver
+	}
+	return sqlError(nil, t.c.s.Commit(context.Background()))
+}
+
+func (t tx) Rollback() error {
+	t.end()
+	return rolledBack(t.c.s)
+}
+
+// end notes that the connection is in no transaction any more, and tells whether an error has ended it before.
+func (t tx) end() (over bool) {
+	over = t.c.over
+	t.c.begun, t.c.inTx, t.c.over = nil, false, false
+	return over
+}
 
 // rolledBack rolls back, unless an error or a lost worker has done so already.
 func rolledBack(s *client.Session) error {

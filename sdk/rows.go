@@ -29,10 +29,7 @@ var (
 	_ driver.RowsColumnTypePrecisionScale   = (*rows)(nil)
 )
 
-func newRows(ctx context.Context, r *client.Rows, err error) (driver.Rows, error) {
-	if err != nil {
-		return nil, sqlError(ctx, err)
-	}
+func newRows(ctx context.Context, r *client.Rows) *rows {
 	rs := &rows{ctx: ctx, r: r, cols: r.Columns()}
 	for i, c := range rs.cols {
 		if isTime(c.DeclType) {
@@ -42,7 +39,7 @@ func newRows(ctx context.Context, r *client.Rows, err error) (driver.Rows, error
 			rs.times[i] = true
 		}
 	}
-	return rs, nil
+	return rs
 }
 
 func (r *rows) Columns() []string {

@@ -3,11 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/urfave/cli/v2"
 )
@@ -37,18 +35,6 @@ func doctorCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-// toolchainLayer says whether there is a Go toolchain for sources that arrive at run time.
-func toolchainLayer() sandboxd.Layer {
-	l := sandboxd.Layer{Layer: "toolchain", Mend: "install Go (https://go.dev/dl) and put its `go` on the PATH of `fgw serve`, or name its root in FGW_GOROOT; without it only executables can be run as facets"}
-	root, version, err := build.FindToolchain(os.Getenv("FGW_GOROOT"))
-	if err != nil {
-		l.Detail = err.Error()
-		return l
-	}
-	l.Active, l.Detail, l.Mend = true, version+" in "+root, ""
-	return l
 }
 
 func drawLayers(w io.Writer, layers []sandboxd.Layer) {

@@ -526,6 +526,9 @@ func TestAloneCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.stdout), &layers); err != nil || len(layers) < 6 {
 		t.Fatalf("doctor says %q (%v)", got.stdout, err)
 	}
+	if l := layers[len(layers)-1]; l.Layer != "toolchain" || l.Required || !l.Active {
+		t.Errorf("doctor's last row is %+v; Go is here, or these tests were not", l)
+	}
 	missing := slices.ContainsFunc(layers, func(l struct {
 		Layer            string
 		Active, Required bool

@@ -78,7 +78,7 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 		return sandboxd.Config{}, err
 	}
 	// Without a toolchain everything works but building sources, which then says so.
-	goroot, goversion, err := build.FindToolchain(os.Getenv("FGW_GOROOT"))
+	goroot, goversion, err := build.FindToolchain(os.Getenv(gorootVariable))
 	if err != nil {
 		log.Info("sources can't be built here", "reason", err)
 	}

@@ -94,6 +94,13 @@ func (r *runtime) SQL(ctx context.Context, a address.Address) (Session, error) {
 	return r.sql(ctx)
 }
 
+func (r *runtime) SetAudit(_ context.Context, a address.Address, on bool) error {
+	if err := r.known(a); err != nil {
+		return err
+	}
+	return r.tell("audit %s %v", a, on)
+}
+
 func (r *runtime) Deployed(_ context.Context, ns, app string) error {
 	return r.tell("deployed %s/%s", ns, app)
 }
@@ -142,7 +149,9 @@ func serve(t testing.TB, dir string) *gateway {
 	g.runtime = &runtime{reg: g.reg}
 	h := NewServer(Config{
 		Registry: g.reg, Bundles: g.bundles, Logs: g.logs, Runtime: g.runtime, Invoke: http.HandlerFunc(echo),
-		URL:     func(ns, app string) string { return "http://gateway/" + ns + "/OBJECT/" + app + "/" },
+		URL: func(ns *registry.Namespace, app string) (string, string) {
+			return "http://gateway/" + ns.Name + "/me/" + app + "/", "http://" + app + "--me/"
+		},
 		Version: "v1", Listen: []string{"127.0.0.1:8080"}, MaxBundle: 64 << 20,
 	})
 	l := listen(t, dir)
@@ -264,7 +273,7 @@ func TestAppCalls(t *testing.T) {
 	ctx := t.Context()
 	exe := program(t)
 	deploy := func(ns, app string, b []byte) (*Deployment, error) {
-		return c.Deploy(ctx, ns, app, bytes.NewReader(b), int64(len(b)), nil)
+		return c.Deploy(ctx, ns, app, 0, bytes.NewReader(b), int64(len(b)), nil)
 	}
 	_, err := deploy("notes", "book", exe)
 	wants(t, "no namespace", err, 404, "namespace_not_found")
@@ -275,13 +284,15 @@ func TestAppCalls(t *testing.T) {
 	wants(t, "a bad name", err, 400, "bad_name")
 	_, err = deploy("notes", "book", []byte("#!/bin/sh\n"))
 	wants(t, "a script", err, 422, "bad_bundle")
-	_, err = c.Deploy(ctx, "notes", "book", bytes.NewReader(exe), 65<<20, nil)
+	_, err = c.Deploy(ctx, "notes", "book", 0, bytes.NewReader(exe), 65<<20, nil)
 	wants(t, "a bundle that says it is too large", err, 413, "body_too_large")
-	_, err = c.Deploy(ctx, "notes", "book", io.LimitReader(zeros{}, 65<<20), -1, nil)
+	_, err = c.Deploy(ctx, "notes", "book", 0, io.LimitReader(zeros{}, 65<<20), -1, nil)
 	wants(t, "a bundle that is too large", err, 413, "body_too_large")
+	_, err = c.Deploy(ctx, "notes", "book", 10, bytes.NewReader(exe), -1, nil)
+	wants(t, "a canary of nothing", err, 404, "app_not_found")
 	read := 0
-	d, err := c.Deploy(ctx, "notes", "book", bytes.NewReader(exe), int64(len(exe)), func(n int) { read += n })
-	if err != nil || d.Version != 1 || d.Bytes != int64(len(exe)) || len(d.Bundle) != 64 || d.URL != "http://gateway/notes/OBJECT/book/" || read != len(exe) {
+	d, err := c.Deploy(ctx, "notes", "book", 0, bytes.NewReader(exe), int64(len(exe)), func(n int) { read += n })
+	if err != nil || d.Version != 1 || d.Bytes != int64(len(exe)) || len(d.Bundle) != 64 || d.URL != "http://gateway/notes/me/book/" || d.Origin != "http://book--me/" || read != len(exe) {
 		t.Fatalf("%+v, %v, read %d", d, err, read)
 	}
 	if got := g.runtime.last(); got != "deployed notes/book" {
@@ -317,6 +328,63 @@ func TestAppCalls(t *testing.T) {
 	wants(t, "removed twice", c.AppsRm(ctx, "notes", "book"), 404, "app_not_found")
 	_, err = c.AppsVersions(ctx, "notes", "book")
 	wants(t, "versions of a removed app", err, 404, "app_not_found")
+}
+
+// A canary runs beside the live version until it is promoted or ended.
+func TestCanaryCalls(t *testing.T) {
+	g := serve(t, t.TempDir())
+	c := dial(t, g.dir)
+	ctx := t.Context()
+	exe := program(t)
+	if _, err := c.NamespacesCreate(ctx, "notes"); err != nil {
+		t.Fatal(err)
+	}
+	deploy := func(canary, tail int) (*Deployment, error) {
+		b := append(bytes.Clone(exe), make([]byte, tail)...)
+		return c.Deploy(ctx, "notes", "book", canary, bytes.NewReader(b), int64(len(b)), nil)
+	}
+	shows := func(want ...AppVersion) {
+		t.Helper()
+		got, err := c.AppsVersions(ctx, "notes", "book")
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for i, v := range got {
+			if v.Version != want[i].Version || v.Live != want[i].Live || v.Canary != want[i].Canary {
+				t.Errorf("%+v, wanted %+v", v, want[i])
+			}
+		}
+	}
+	if _, err := deploy(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []int{-1, 101} {
+		_, err := deploy(bad, 1)
+		wants(t, "a percentage that is none", err, 400, "bad_request")
+	}
+	_, err := c.AppsPromote(ctx, "notes", "book")
+	wants(t, "promoted without a canary", err, 404, "app_not_found")
+	if d, err := deploy(10, 1); err != nil || d.Version != 2 || d.Canary != 10 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := deploy(30, 1); err != nil || d.Version != 2 || d.Canary != 30 {
+		t.Errorf("the same code with another percentage: %+v, %v", d, err)
+	}
+	shows(AppVersion{Version: 2, Canary: 30}, AppVersion{Version: 1, Live: true})
+	if got := g.runtime.last(); got != "deployed notes/book" {
+		t.Errorf("the runtime was told %q", got)
+	}
+	if v, err := c.AppsRollback(ctx, "notes", "book", 0); err != nil || v.Version != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	shows(AppVersion{Version: 2}, AppVersion{Version: 1, Live: true})
+	if d, err := deploy(10, 2); err != nil || d.Version != 3 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if v, err := c.AppsPromote(ctx, "notes", "book"); err != nil || v.Version != 3 || !v.Live || v.Canary != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	shows(AppVersion{Version: 3, Live: true}, AppVersion{Version: 2}, AppVersion{Version: 1})
 }
 
 type zeros struct{}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,10 +9,17 @@ import (
 	"strings"
 )
 
+// Off is given in place of a Go toolchain's root where no sources are to be built: the gateway then spends nothing on
+// a build cache.
+const Off = "off"
+
 // FindToolchain looks for the Go toolchain that `fgw serve` gives to sandboxd: its root, and its version as
 // in "go1.26.8". goroot is where the administrator says that it lies, "" for whichever `go` is on the PATH.
 // It is for the process of the administrator, not for the gateway's.
 func FindToolchain(goroot string) (root, version string, err error) {
+	if goroot == Off {
+		return "", "", errors.New("building sources is switched off")
+	}
 	if root = goroot; root == "" {
 		tool, err := exec.LookPath("go")
 		if err != nil {

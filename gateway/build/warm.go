@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +20,11 @@ const (
 // the standard library for itself, and throw it away.
 type warmth struct {
 	once  sync.Once
-	tried chan struct{} // closed at the end of the first attempt
+	tried chan struct{} // closed when builds need not wait any longer
+	turn  chan struct{} // holds one while the cache is being warmed
 }
 
-func newWarmth() *warmth { return &warmth{tried: make(chan struct{})} }
+func newWarmth() *warmth { return &warmth{tried: make(chan struct{}), turn: make(chan struct{}, 1)} }
 
 // wait returns when there is nothing to wait for any longer: where warming fails, builds are slow and work.
 func (w *warmth) wait(ctx context.Context) error {
@@ -69,21 +69,39 @@ func (b *Builder) Warm(ctx context.Context) {
 	})
 }
 
+// warmOnce compiles what every app needs first: from then on builds are quick, but for rare packages of the
+// standard library, which follow.
 func (b *Builder) warmOnce(ctx context.Context) error {
+	// One at a time: two would compile the same.
+	select {
+	case b.warm.turn <- struct{}{}:
+		defer func() { <-b.warm.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
+	if err := b.compile(ctx, tree, tree.warm); err != nil {
+		return err
+	}
+	b.warm.end()
+	return b.compile(ctx, tree, b.cfg.WarmUp)
+}
+
+// compile has a builder compile packages into the cache.
+func (b *Builder) compile(ctx context.Context, t *tree, packages []string) error {
 	j := &job{
-		head:  jobHead{Warm: true, Packages: slices.Concat(b.cfg.WarmUp, tree.warm)},
-		files: []file{{"go.mod", tree.goMod("warm", "")}, {"warm.go", "package main\n\nfunc main() {}\n"}},
+		head:  jobHead{Warm: true, Packages: packages},
+		files: []file{{"go.mod", t.goMod("warm", "")}, {"warm.go", "package main\n\nfunc main() {}\n"}},
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
-	a, err := b.perform(ctx, protocol.Build{Limits: b.cfg.Limits, Tree: tree.number, Warm: true}, j, nil)
+	a, err := b.perform(ctx, protocol.Build{Limits: b.cfg.Limits, Tree: t.number, Warm: true}, j, nil)
 	if err != nil {
 		return err
 	}
 	if !a.Built {
-		return problem.New(problem.BuildFailed, "%s", a.Output)
+		return problem.New(problem.BuildFailed, "%s%s", a.Output, a.Error)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func (in *instance) finish(failure error) {
 	}
 	if failure != nil {
 		in.failure = how.problem()
-		if p, ok := errors.AsType[*problem.Error](failure); ok && (in.proc == nil || in.refused != nil) {
+		if p, ok := errors.AsType[*problem.Error](failure); ok && how.Reason == "start" && (in.proc == nil || in.refused != nil) {
 			in.failure = p // refused, not failed
 		}
 		close(in.ready)

@@ -23,6 +23,10 @@ func (t *task) audit(err error) {
 	default:
 		return
 	}
+	t.tell(sql, err)
+}
+
+func (t *task) tell(sql string, err error) {
 	r := &control.Record{
 		Time: time.Now().UTC(), SQL: sql, Rows: t.stats.rows, Bytes: t.stats.bytes, Duration: time.Duration(now() - t.began),
 	}

@@ -253,7 +253,7 @@ func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, state
 	defer ch.mu.Unlock()
 	a := ch.parts[h.Request]
 	if a == nil {
-		if h.Flags == 0 {
+		if h.Flags&sqlchan.More == 0 {
 			if !ch.hold(len(payload)) {
 				return nil, refused, nil
 			}
@@ -265,7 +265,7 @@ func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, state
 		a = &assembly{h: h}
 		ch.parts[h.Request] = a
 	}
-	if a.h.Type != h.Type || a.h.Session != h.Session {
+	if a.h.Type != h.Type || a.h.Session != h.Session || (a.h.Flags^h.Flags)&^sqlchan.More != 0 {
 		return nil, partial, breach("request %d goes on as another: %w", h.Request, sqlchan.ErrMalformed)
 	}
 	if !a.refused {
@@ -279,7 +279,7 @@ func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, state
 			a.refused, a.payload = true, nil
 		}
 	}
-	if h.Flags != 0 {
+	if h.Flags&sqlchan.More != 0 {
 		return nil, partial, nil
 	}
 	delete(ch.parts, h.Request)

@@ -146,10 +146,7 @@ func (c *client) wait(session uint16, request uint32) answer {
 	for {
 		p := c.message(request)
 		r := sqlchan.NewReader(p.payload)
-		switch p.h.Type {
-		case sqlchan.Columns:
-			a.columns = r.Columns()
-		case sqlchan.Rows:
+		rows := func() {
 			a.batches++
 			for range r.Uvarint() {
 				row := make([]any, len(a.columns))
@@ -158,6 +155,20 @@ func (c *client) wait(session uint16, request uint32) answer {
 				}
 				a.rows = append(a.rows, row)
 			}
+		}
+		switch p.h.Type {
+		case sqlchan.WholeResult:
+			var columns []byte
+			a.result, columns = r.WholeResult()
+			of := sqlchan.NewReader(columns)
+			if a.columns = of.Columns(); of.End() != nil {
+				c.t.Fatal(of.End())
+			}
+			rows()
+		case sqlchan.Columns:
+			a.columns = r.Columns()
+		case sqlchan.Rows:
+			rows()
 			c.send(sqlchan.Credit, session, request, binary.AppendUvarint(nil, 1))
 		case sqlchan.Prepared:
 			a.result.RowsAffected = int64(r.Uvarint())
@@ -174,7 +185,7 @@ func (c *client) wait(session uint16, request uint32) answer {
 			c.t.Fatal(err)
 		}
 		switch p.h.Type {
-		case sqlchan.Done, sqlchan.Error, sqlchan.Prepared:
+		case sqlchan.Done, sqlchan.Error, sqlchan.Prepared, sqlchan.WholeResult:
 			return a
 		}
 	}

@@ -51,6 +51,11 @@ func (t *task) answer() {
 		t.fail(f)
 		return
 	}
+	if err := t.beginFirst(); err != nil {
+		t.count(err)
+		t.fail(t.classify(err))
+		return
+	}
 	var err error
 	res := sqlchan.Result{}
 	switch t.typ {
@@ -107,6 +112,9 @@ func (t *task) refuse() *sqlchan.Failure {
 	case sqlchan.Begin, sqlchan.Rollback, sqlchan.Close, sqlchan.Prepare:
 		return nil
 	}
+	if t.begins != 0 {
+		return nil
+	}
 	return failure(sqlchan.CodeTxIdle, fmt.Sprintf("the transaction was idle for %v and was rolled back", t.db.limits().TxIdle))
 }
 
@@ -114,6 +122,9 @@ func (t *task) refuse() *sqlchan.Failure {
 func (t *task) connect() error {
 	s := t.session
 	c := s.conn
+	if t.conn != nil { // it began the transaction
+		c = t.conn
+	}
 	if c == nil {
 		var err error
 		if c, err = t.db.lease(); err != nil {

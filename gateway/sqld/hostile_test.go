@@ -176,7 +176,7 @@ func (c *client) discard(session uint16, request uint32) (a answer) {
 		case sqlchan.Rows:
 			a.batches++
 			c.send(sqlchan.Credit, session, request, binary.AppendUvarint(nil, 1))
-		case sqlchan.Done:
+		case sqlchan.Done, sqlchan.WholeResult:
 			return a
 		case sqlchan.Error:
 			a.failure = sqlchan.NewReader(p.payload).Failure()

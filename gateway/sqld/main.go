@@ -15,6 +15,7 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
 	"github.com/facetgateway/fgw/gateway/sqlite"
+	"github.com/facetgateway/fgw/sandboxd/protocol"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +37,11 @@ var errDetached = errors.New("detached")
 // Main is the worker process: it serves what the gateway sends on the control
 // socket until that closes, and never returns.
 func Main() {
+	// Before it holds anything of a facet's: no process of the same user may trace or dump it.
+	if err := protocol.Hide(); err != nil {
+		fmt.Fprintf(os.Stderr, "fgw-sqld: %v\n", err)
+		os.Exit(1)
+	}
 	if err := serve(os.NewFile(controlFD, "control"), os.NewFile(sharedFD, "shared")); err != nil {
 		fmt.Fprintf(os.Stderr, "fgw-sqld: %v\n", err)
 		os.Exit(1)

@@ -39,6 +39,7 @@ type task struct {
 	session *session
 	conn    *conn
 	typ     sqlchan.Type
+	begins  byte // the flag that makes it begin a transaction first
 	request uint32
 	payload []byte
 	size    int  // of the payload, which the channel holds
@@ -70,6 +71,7 @@ var tasks = sync.Pool{New: func() any { return &task{wake: make(chan struct{}, 1
 func newTask(s *session, h sqlchan.Header) *task {
 	t := tasks.Get().(*task)
 	t.ch, t.db, t.session, t.typ, t.request = s.ch, s.ch.db, s, h.Type, h.Request
+	t.begins = h.Flags &^ sqlchan.More
 	t.turn = -1
 	return t
 }
@@ -304,6 +306,15 @@ func (t *task) run() {
 	}()
 	t.answer()
 	t.settle()
+}
+
+// passOn gives up the turns before the answer is sent: the next writer need not wait until that has left and
+// the client is awake.
+func (t *task) passOn() {
+	t.releaseTurn()
+	if c := t.conn; c != nil && !c.Writing() && t.db.walPages.Load() < checkpointHard {
+		t.db.writers.release(t.session)
+	}
 }
 
 // settle gives back what the task held, once its answer is on its way.

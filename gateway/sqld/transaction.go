@@ -14,6 +14,22 @@ func (t *task) begin(mode byte) error {
 	return t.control("BEGIN IMMEDIATE")
 }
 
+// beginFirst begins the transaction that a statement's flag asks for.
+func (t *task) beginFirst() error {
+	if t.begins == 0 {
+		return nil
+	}
+	mode := sqlchan.Immediate
+	if t.begins == sqlchan.BeginReadOnly {
+		mode = sqlchan.ReadOnly
+	}
+	err := t.begin(mode)
+	if t.ch.audited.Load() {
+		t.tell("BEGIN", err)
+	}
+	return err
+}
+
 // control runs one of the worker's own statements on the session's connection.
 func (t *task) control(sql string) error {
 	if err := t.connect(); err != nil {

@@ -142,7 +142,7 @@ func BenchmarkRead(b *testing.B) {
 			if err != nil || n == 0 {
 				b.Fatal(n, err)
 			}
-			if t := sqlchan.Type(buf[0]); t == sqlchan.Done {
+			if t := sqlchan.Type(buf[0]); t == sqlchan.WholeResult {
 				break
 			} else if t == sqlchan.Error {
 				b.Fatalf("%q", buf[:n])
@@ -168,7 +168,7 @@ func BenchmarkReadPipelined(b *testing.B) {
 				failed <- err
 				return
 			}
-			if sqlchan.Type(buf[0]) == sqlchan.Done {
+			if sqlchan.Type(buf[0]) == sqlchan.WholeResult {
 				tokens <- struct{}{}
 			}
 		}

@@ -193,6 +193,12 @@ func (c *client) wait(session uint16, request uint32) (a answer, err error) {
 			if _, err := unix.Write(c.fd, append(h.Append(nil), 1)); err != nil {
 				return a, err
 			}
+		case sqlchan.WholeResult:
+			a.result, _ = r.WholeResult()
+			for r.Uvarint(); r.Len() > 0; {
+				a.values = append(a.values, r.Value())
+			}
+			return a, r.End()
 		case sqlchan.Done:
 			a.result = r.Result()
 			return a, r.End()

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +31,10 @@ type Gateway struct {
 	dead chan struct{} // closed when the process has ended
 	err  error         // of the process, set before dead is closed
 }
+
+// Sources as an argument of Start says that the test has sources built. Other gateways do without: filling a
+// build cache takes both cores for half a minute.
+const Sources = "with sources"
 
 // Start starts a gateway on a new data directory and stops it after the test.
 func Start(t testing.TB, args ...string) *Gateway {
@@ -74,8 +80,15 @@ func (g *Gateway) start() (line string, err error) {
 	if !strings.Contains(strings.Join(args, " "), "--listen") {
 		args = append([]string{"--listen", "127.0.0.1:0"}, args...)
 	}
+	env := append(os.Environ(), "FGW_GOROOT=off")
+	if i := slices.Index(args, Sources); i >= 0 {
+		args = slices.Delete(slices.Clone(args), i, i+1)
+		env = os.Environ()
+	}
 	g.cmd = exec.Command(FGW(g.T), append([]string{"serve", "--data", g.Data}, args...)...)
+	g.cmd.Env = env
 	g.cmd.Stderr = g.log
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // tests that are killed leave no gateway
 	pipe, err := g.cmd.StdoutPipe()
 	if err != nil {
 		return "", err

@@ -49,6 +49,9 @@ const (
 	Prepared Type = 132
 	Error    Type = 133
 	Reset    Type = 134
+
+	// WholeResult is RESULT: Columns, one Rows and Done in one packet. (Result is the payload of Done.)
+	WholeResult Type = 135
 )
 
 // Modes of Begin.
@@ -68,8 +71,15 @@ const (
 	AlarmDelete = 7
 )
 
-// More is the flag that says that the payload goes on in another packet.
-const More = 1
+// Flags of a header.
+const (
+	// More says that the payload goes on in another packet.
+	More = 1
+	// BeginImmediate and BeginReadOnly, with Exec, Query or Builtin, begin a transaction first,
+	// as Begin does in those modes; each packet of the message has the flag.
+	BeginImmediate = 4
+	BeginReadOnly  = 8
+)
 
 // Error codes (SPEC §4).
 const (
@@ -120,13 +130,20 @@ func ParseHeader(p []byte) (Header, []byte, error) {
 		return Header{}, nil, fmt.Errorf("packet of %d bytes: %w", len(p), ErrMalformed)
 	}
 	h := Header{Type(p[0]), p[1], binary.LittleEndian.Uint16(p[2:]), binary.LittleEndian.Uint32(p[4:]), binary.LittleEndian.Uint32(p[8:])}
-	if h.Flags&^More != 0 {
-		return Header{}, nil, fmt.Errorf("flags %#x: %w", h.Flags, ErrMalformed)
+	switch h.Flags &^ More {
+	case 0:
+	case BeginImmediate, BeginReadOnly:
+		if h.Type == Exec || h.Type == Query || h.Type == Builtin {
+			break
+		}
+		fallthrough
+	default:
+		return Header{}, nil, fmt.Errorf("flags %#x of type %d: %w", h.Flags, h.Type, ErrMalformed)
 	}
 	return h, p[HeaderSize:], nil
 }
 
-// Split calls send with each packet of the message; the slice is valid during the call only.
+// Split calls send with each packet of the message, with More where it is due; the slice is valid during the call only.
 // buf is scratch space, at least MaxPacket of capacity to avoid allocation.
 func Split(h Header, payload, buf []byte, send func(packet []byte) error) error {
 	if len(payload) > MaxMessage {
@@ -134,15 +151,15 @@ func Split(h Header, payload, buf []byte, send func(packet []byte) error) error 
 	}
 	for {
 		n := min(len(payload), MaxPacket-HeaderSize)
-		h.Flags = 0
+		h.Flags &^= More
 		if n < len(payload) {
-			h.Flags = More
+			h.Flags |= More
 		}
 		if err := send(append(h.Append(buf[:0]), payload[:n]...)); err != nil {
 			return err
 		}
 		payload = payload[n:]
-		if h.Flags == 0 {
+		if h.Flags&More == 0 {
 			return nil
 		}
 	}
@@ -404,6 +421,18 @@ func AppendResult(b []byte, d Result) []byte {
 // Result reads Done's payload.
 func (r *Reader) Result() Result {
 	return Result{r.Byte() != 0, r.Varint(), r.Varint()}
+}
+
+// AppendWholeResult appends a whole result's payload, of the payloads of Columns and Rows. A result without rows
+// has rows of one zero byte.
+func AppendWholeResult(b []byte, d Result, columns, rows []byte) []byte {
+	return append(AppendText(AppendResult(b, d), columns), rows...)
+}
+
+// WholeResult reads a whole result: what Done tells and the payload of Columns, not copied. The payload of
+// Rows is what the reader reads next.
+func (r *Reader) WholeResult() (d Result, columns []byte) {
+	return r.Result(), r.Bytes()
 }
 
 func boolByte(b bool) byte {

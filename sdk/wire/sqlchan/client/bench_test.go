@@ -62,7 +62,7 @@ func answerAll(f *os.File) {
 			continue
 		}
 		if h.Type == sqlchan.Query {
-			send(h, whole, all)
+			send(h, sqlchan.WholeResult, all)
 			continue
 		}
 		send(h, sqlchan.Done, done)

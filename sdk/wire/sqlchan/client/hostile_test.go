@@ -191,9 +191,9 @@ func TestPeerThatBreaksAResult(t *testing.T) {
 		"values left over":     func(p *peer, q request) { p.answer(q, sqlchan.Rows, []byte{1, 0, 0}) },
 		"a value of no kind":   func(p *peer, q request) { p.answer(q, sqlchan.Rows, []byte{1, 77}) },
 		"columns twice":        func(p *peer, q request) { p.columns(q, "a") },
-		"half a whole result":  func(p *peer, q request) { p.answer(q, whole, []byte{0, 0}) },
-		"whole, bad columns":   func(p *peer, q request) { p.answer(q, whole, []byte{0, 0, 0, 1, 5, 0}) },
-		"whole, missing rows":  func(p *peer, q request) { p.answer(q, whole, []byte{0, 0, 0, 4, 1, 1, 'a', 0, 3}) },
+		"half a whole result":  func(p *peer, q request) { p.answer(q, sqlchan.WholeResult, []byte{0, 0}) },
+		"whole, bad columns":   func(p *peer, q request) { p.answer(q, sqlchan.WholeResult, []byte{0, 0, 0, 1, 5, 0}) },
+		"whole, missing rows":  func(p *peer, q request) { p.answer(q, sqlchan.WholeResult, []byte{0, 0, 0, 4, 1, 1, 'a', 0, 3}) },
 		"rows without a count": func(p *peer, q request) { p.answer(q, sqlchan.Rows, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestPeerThatSendsMoreThanItsCredit(t *testing.T) {
 // Random packets, some of them nearly right, must end in an error or an answer.
 func TestRandomPeer(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	kinds := []sqlchan.Type{sqlchan.Done, sqlchan.Columns, sqlchan.Rows, sqlchan.Prepared, sqlchan.Error, sqlchan.Reset, whole, 0, 255}
+	kinds := []sqlchan.Type{sqlchan.Done, sqlchan.Columns, sqlchan.Rows, sqlchan.Prepared, sqlchan.Error, sqlchan.Reset, sqlchan.WholeResult, 0, 255}
 	for range 500 {
 		c, p := newPair(t)
 		s := newSession(t, c)

@@ -9,11 +9,6 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
-// whole is how a worker may answer a QUERY or BUILTIN whose entire result fits one message: DONE's payload, then as one
-// text the payload of COLUMNS, then that of a single ROWS. One packet wakes the caller once, where three of them,
-// even sent with one call, took half as long again (38 µs for a point read against 25).
-const whole sqlchan.Type = 135
-
 // message is one whole message for a session.
 type message struct {
 	kind    sqlchan.Type
@@ -202,8 +197,12 @@ func (s *Session) receive(h sqlchan.Header, payload []byte) error {
 	m := message{h.Type, s.part}
 	s.part = nil
 	switch h.Type {
-	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared, whole:
+	case sqlchan.Done, sqlchan.Error, sqlchan.Prepared:
 		s.pending = 0
+	case sqlchan.WholeResult:
+		if s.pending = 0; s.credit == 0 {
+			return fmt.Errorf("%w: a result that there was no credit for", ErrProtocol)
+		}
 	case sqlchan.Columns:
 	case sqlchan.Rows:
 		if s.credit--; s.credit < 0 {

@@ -125,7 +125,7 @@ func (p *peer) whole(q request, d sqlchan.Result, values ...any) {
 	for _, v := range values {
 		b, _ = sqlchan.AppendValue(b, v)
 	}
-	p.answer(q, whole, b)
+	p.answer(q, sqlchan.WholeResult, b)
 }
 
 func (p *peer) reset(epoch uint32) {

@@ -45,11 +45,10 @@ type Rows struct {
 // query sends the request and waits for the columns.
 func (s *Session) query(ctx context.Context, t sqlchan.Type, sql string) (*Rows, error) {
 	harmless := s.inTx || readsOnly(sql)
-	request, err := s.send(t, !harmless)
+	request, stop, err := s.send(ctx, t, !harmless)
 	if err != nil {
 		return nil, err
 	}
-	stop := s.watch(ctx, request)
 	m, err := s.answer(sqlchan.Columns, true, harmless)
 	if err != nil {
 		stop()
@@ -60,7 +59,7 @@ func (s *Session) query(ctx context.Context, t sqlchan.Type, sql string) (*Rows,
 	case sqlchan.Done: // nothing that has columns
 		rows.finish(m)
 		return rows, rows.err
-	case whole:
+	case sqlchan.WholeResult:
 		return rows, rows.takeWhole(m)
 	}
 	rows.cols, err = s.c.decodeColumns(m.payload)
@@ -147,8 +146,8 @@ func (r *Rows) nextMessage() error {
 // takeWhole takes a result that came as one message.
 func (r *Rows) takeWhole(m message) error {
 	r.reader = *sqlchan.NewReader(m.payload)
-	r.result = r.reader.Result()
-	cols := r.reader.Bytes()
+	var cols []byte
+	r.result, cols = r.reader.WholeResult()
 	r.message, r.left = m, r.reader.Uvarint()
 	err := r.reader.Err()
 	if err == nil {

@@ -22,7 +22,11 @@ type Session struct {
 	// the owner's
 	out    []byte // the request being built: room for a header, then the payload
 	inTx   bool
+	heard  bool  // the worker has answered
 	cursor *Rows // whose last message has not come
+
+	begins   byte            // the flag by which the next statement begins the transaction, 0 = it is none's
+	beginCtx context.Context // of the caller who began it
 
 	// for a write without waiting; writers of one session are one at a time
 	tryFn    func(fd uintptr) bool
@@ -136,11 +140,11 @@ func (s *Session) Prepare(ctx context.Context, sql string) (*Prepared, error) {
 		return nil, err
 	}
 	s.out = sqlchan.AppendText(s.out, sql)
-	request, err := s.send(sqlchan.Prepare, false)
+	_, stop, err := s.send(ctx, sqlchan.Prepare, false)
 	if err != nil {
 		return nil, err
 	}
-	defer s.watch(ctx, request)()
+	defer stop()
 	m, err := s.answer(sqlchan.Prepared, false, true)
 	if err != nil {
 		return nil, err
@@ -166,9 +170,41 @@ func (s *Session) Begin(ctx context.Context, mode byte) error {
 	return err
 }
 
+// BeginNext begins a transaction with the session's next statement, and its failure is that statement's: one message
+// less, and the turn to write is not held while the next one is on its way. It does nothing and tells false where the
+// caller should use Begin: on a session that has had no answer yet, which the worker may still refuse, and with a
+// deadline, of which the caller wants to hear when the turn does not come before it.
+//
+// Until that statement is answered, the end of ctx stops it. ErrLost from it means that the transaction has not begun.
+func (s *Session) BeginNext(ctx context.Context, mode byte) (bool, error) {
+	if _, deadline := ctx.Deadline(); deadline || !s.heard || s.inTx {
+		return false, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if s.begins = sqlchan.BeginImmediate; mode == sqlchan.ReadOnly {
+		s.begins = sqlchan.BeginReadOnly
+	}
+	s.beginCtx, s.inTx = ctx, true
+	return true, nil
+}
+
+// endUnbegun ends a transaction of which no statement was sent, and tells whether there was one.
+func (s *Session) endUnbegun() bool {
+	if s.begins == 0 {
+		return false
+	}
+	s.begins, s.beginCtx, s.inTx = 0, nil, false
+	return true
+}
+
 // Commit makes the transaction's changes permanent. An error with
 // CodeCommitUnknown means what it says: they may or may not be.
 func (s *Session) Commit(ctx context.Context) error {
+	if s.endUnbegun() {
+		return nil
+	}
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -179,6 +215,9 @@ func (s *Session) Commit(ctx context.Context) error {
 
 // Rollback undoes the transaction.
 func (s *Session) Rollback(ctx context.Context) error {
+	if s.endUnbegun() {
+		return nil
+	}
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -189,6 +228,7 @@ func (s *Session) Rollback(ctx context.Context) error {
 // Close rolls back an open transaction and ends the session, whose number may
 // then be used again.
 func (s *Session) Close() error {
+	s.endUnbegun()
 	if s.cursor != nil {
 		s.cursor.Close()
 	}
@@ -269,36 +309,55 @@ func tooLarge(format string, args ...any) error {
 	return &sqlchan.Failure{Code: sqlchan.CodeSizeLimit, Offset: -1, Message: fmt.Sprintf(format, args...)}
 }
 
-// send sends the request that was built. With fresh it first takes in what has arrived.
-func (s *Session) send(t sqlchan.Type, fresh bool) (uint32, error) {
+// send sends the request that was built, which the end of ctx cancels; stop must be called once it is answered.
+// With fresh it first takes in what has arrived.
+func (s *Session) send(ctx context.Context, t sqlchan.Type, fresh bool) (request uint32, stop func(), err error) {
+	begins, begun := byte(0), ctx
+	if s.begins != 0 && (t == sqlchan.Exec || t == sqlchan.Query || t == sqlchan.Builtin) {
+		begins, begun = s.begins, s.beginCtx
+		s.begins, s.beginCtx = 0, nil
+	}
 	c := s.c
 	c.mu.Lock()
-	if fresh {
+	if fresh || begins != 0 {
 		c.poll()
 	}
 	if s.lost != nil {
 		err := s.lost
 		c.mu.Unlock()
-		return 0, err
+		if begins != 0 {
+			s.inTx = false
+		}
+		return 0, nil, err
 	}
 	c.request++
 	if c.request == 0 { // 0 stands for none
 		c.request = 1
 	}
-	request := c.request
+	request = c.request
 	s.pending, s.credit, s.known = request, 0, true
 	if t == sqlchan.Query || t == sqlchan.Builtin {
 		s.credit = initialCredit
 	}
-	h := sqlchan.Header{Type: t, Session: s.id, Request: request, Epoch: c.epoch}
+	h := sqlchan.Header{Type: t, Flags: begins, Session: s.id, Request: request, Epoch: c.epoch}
 	c.mu.Unlock()
 
 	if len(s.out) <= sqlchan.MaxPacket {
 		h.Append(s.out[:0])
-		return request, s.write(s.out)
+		err = s.write(s.out)
+	} else {
+		buf := make([]byte, 0, sqlchan.MaxPacket)
+		err = sqlchan.Split(h, s.out[sqlchan.HeaderSize:], buf, s.write)
 	}
-	buf := make([]byte, 0, sqlchan.MaxPacket)
-	return request, sqlchan.Split(h, s.out[sqlchan.HeaderSize:], buf, s.write)
+	if err != nil {
+		return 0, nil, err
+	}
+	stop = s.watch(ctx, request)
+	if begun.Done() != ctx.Done() {
+		one, other := stop, s.watch(begun, request)
+		stop = func() { one(); other() }
+	}
+	return request, stop, nil
 }
 
 // write sends one packet, and while the socket is full sees to it that somebody reads it.
@@ -374,11 +433,11 @@ func (s *Session) watch(ctx context.Context, request uint32) (stop func()) {
 // without an answer can have left nothing behind.
 func (s *Session) done(ctx context.Context, t sqlchan.Type, harmless bool) (sqlchan.Result, error) {
 	inTx := s.inTx && t != sqlchan.Commit
-	request, err := s.send(t, !inTx && !harmless)
+	_, stop, err := s.send(ctx, t, !inTx && !harmless)
 	if err != nil {
 		return sqlchan.Result{}, err
 	}
-	defer s.watch(ctx, request)()
+	defer stop()
 	m, err := s.answer(sqlchan.Done, false, harmless || inTx)
 	if err != nil {
 		return sqlchan.Result{}, err
@@ -405,7 +464,8 @@ func (s *Session) answer(want sqlchan.Type, orDone, harmless bool) (message, err
 	if err != nil {
 		return m, s.unanswered(err, harmless)
 	}
-	if m.kind == want || orDone && m.kind == sqlchan.Done || want == sqlchan.Columns && m.kind == whole {
+	s.heard = true
+	if m.kind == want || orDone && m.kind == sqlchan.Done || want == sqlchan.Columns && m.kind == sqlchan.WholeResult {
 		return m, nil
 	}
 	if m.kind != sqlchan.Error {
@@ -417,7 +477,7 @@ func (s *Session) answer(want sqlchan.Type, orDone, harmless bool) (message, err
 	if err := r.End(); err != nil {
 		return m, s.broken(err)
 	}
-	s.inTx = f.InTx
+	s.inTx = f.InTx || s.begins != 0
 	return m, f
 }
 
