@@ -74,7 +74,8 @@ func serveAs(t *testing.T, user *syscall.Credential, dir string, further ...stri
 	}
 	s := &served{dir: dir, cmd: &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{"fgw-serve", dir, "127.0.0.1:0"}, further...), Stderr: t.Output(),
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: user},
+		// Pdeathsig: a test that is killed leaves nothing running.
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: user, Pdeathsig: syscall.SIGKILL},
 	}}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -111,7 +111,7 @@ func TestOrdinaryUserIsRefused(t *testing.T) {
 		t.Skip("this user has all that is required")
 	}
 	out, err := (&exec.Cmd{
-		Path: "/proc/self/exe", Args: []string{"fgw-serve", dir, "127.0.0.1:0"}, SysProcAttr: &syscall.SysProcAttr{Credential: user},
+		Path: "/proc/self/exe", Args: []string{"fgw-serve", dir, "127.0.0.1:0"}, SysProcAttr: &syscall.SysProcAttr{Credential: user, Pdeathsig: syscall.SIGKILL},
 	}).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(out), ErrLayerMissing.Error()) {
 		t.Errorf("without cgroups: %v, %s", err, out)

@@ -88,7 +88,8 @@ func startGateway(t *testing.T, data string, args ...string) *testGateway {
 	}
 	g := &testGateway{t: t, data: data, log: &lockedBuffer{}, rest: make(chan string, 1)}
 	g.cmd = exec.Command(program(t), append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0"}, args...)...)
-	g.cmd.Env = append(os.Environ(), "FGW_GOROOT=off") // these tests build no sources, so they need no build cache
+	g.cmd.Env = append(os.Environ(), "FGW_GOROOT=off")                   // these tests build no sources, so they need no build cache
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed leaves no gateway
 	g.cmd.Stderr = g.log
 	out, err := g.cmd.StdoutPipe()
 	if err != nil {
