@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -217,7 +218,7 @@ func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (b
 		if err != nil {
 			return "", "", 0, err
 		}
-		hash, found, err := m.Builder.Build(ctx, files)
+		hash, found, err := m.Builder.Build(build.WithOwner(ctx, owner), files)
 		if err != nil {
 			return "", "", 0, err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/relay"
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -305,7 +306,7 @@ func (in *instance) check(ctx context.Context, r io.Reader, c *wire.Call) (*wire
 	if err != nil {
 		return nil, err
 	}
-	_, found, err := in.m.Builder.Build(ctx, files)
+	_, found, err := in.m.Builder.Build(build.WithOwner(ctx, in.key.owner()), files)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type database struct {
 	commitMu      sync.Mutex
 	committing    atomic.Bool
 	walPages      atomic.Int64
+	attempted     atomic.Int64 // walPages when the last checkpoint began that did not empty the log
 	checkpointing sync.Mutex
 	onDisk        atomic.Bool // a new file's first page
 
@@ -259,6 +260,16 @@ func (db *database) beforeWrite(t *task) error {
 	return failure(sqlchan.CodeStorageQuota, "the database's log has grown to "+size(maxWAL)+" because a query or transaction that reads stays open: close it first")
 }
 
+// checkpointDue tells whether a checkpoint should follow an answer. One that runs beside writers does not empty the
+// log: it is tried again when as much has come as made it due, not after each commit, which would cost two syncs each.
+func (db *database) checkpointDue() bool {
+	n, last := db.walPages.Load(), db.attempted.Load()
+	if n < checkpointPages || n >= checkpointHard || n >= last && n < last+checkpointPages {
+		return false
+	}
+	return db.attempted.CompareAndSwap(last, n)
+}
+
 // checkpoint moves the log into the database, as far as readers let it. At most
 // maxCheckpoints run at once in a worker, since each waits for the disk.
 func (db *database) checkpoint(c *conn) error {
@@ -275,6 +286,7 @@ func (db *database) checkpoint(c *conn) error {
 	}
 	if pages == moved {
 		db.walPages.Store(0) // the next writer begins the log anew
+		db.attempted.Store(0)
 	}
 	return nil
 }

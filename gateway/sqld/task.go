@@ -320,11 +320,14 @@ func (t *task) passOn() {
 // settle gives back what the task held, once its answer is on its way.
 func (t *task) settle() {
 	c := t.conn
+	s := t.session
 	if c == nil {
 		t.releaseTurn()
+		if s.conn == nil { // it may have got its turn to write, but no connection
+			t.db.writers.release(s)
+		}
 		return
 	}
-	s := t.session
 	inTx := !c.AutoCommit()
 	t.releaseTurn()
 	if !c.Writing() {
@@ -343,7 +346,7 @@ func (t *task) settle() {
 	s.conn = nil
 	c.alarm = 0 // of a transaction that was rolled back
 	s.counters = c.Counters()
-	if t.db.walPages.Load() >= checkpointPages && t.db.walPages.Load() < checkpointHard {
+	if t.db.checkpointDue() {
 		t.handOff()
 		t.db.checkpoint(c)
 	}

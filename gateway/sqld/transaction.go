@@ -11,6 +11,13 @@ func (t *task) begin(mode byte) error {
 		t.session.readOnly = true
 		return nil
 	}
+	// The turn comes before the connection: so all writers that wait need one between them, which has the
+	// pages of the last one's commit in its cache.
+	if t.session.conn == nil && !t.ch.readOnly {
+		if err := t.takeWriter(); err != nil {
+			return err
+		}
+	}
 	return t.control("BEGIN IMMEDIATE")
 }
 
