@@ -11,7 +11,7 @@ BENCHTIME ?= 1s
 export CGO_ENABLED := 0
 
 LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-TEMPLATES := sdk/examples/guestbook sdk/examples/canvas gateway/appvendor/templates/counter
+TEMPLATES := sdk/examples/guestbook sdk/examples/canvas sdk/examples/appmaker gateway/appvendor/templates/counter
 
 .DEFAULT_GOAL := build
 .PHONY: help build appvendor run setup test test-cgroup2 bench fuzz generate clean
@@ -27,7 +27,7 @@ build: appvendor ## the program, bin/fgw
 appvendor:
 	@$(GO) run ./scripts/appvendor -version v$(VERSION) $(TEMPLATES)
 
-run: build ## a gateway with two sample apps; prints what to click, ^C stops it
+run: build ## a gateway with sample apps and a studio; prints what to click, ^C stops it
 	bin/fgw run
 
 setup: ## installs what the tests need (as root; otherwise prints the command)

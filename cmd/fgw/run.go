@@ -10,21 +10,36 @@ import (
 	"path/filepath"
 
 	"github.com/facetgateway/fgw/gateway/admin"
+	"github.com/facetgateway/fgw/gateway/origin"
 	"github.com/facetgateway/fgw/sandboxd"
 	"github.com/urfave/cli/v2"
 )
 
-// What `fgw run` makes for a person to look at.
-const (
-	sampleNamespace = "apps"
-	sampleObject    = "demo"
-)
-
-// samples are the apps of `fgw run`, each a template of `fgw new`.
-var samples = []struct{ name, about string }{
-	{"guestbook", "leave a note"},
-	{"canvas", "draw together: open it in two windows"},
+// sample is an app of `fgw run`, a template of `fgw new`.
+type sample struct {
+	app, namespace, object string
+	about                  string
+	supervisor             bool // it runs the objects of its namespace, instead of being a facet of one
 }
+
+// samples are what `fgw run` makes for a person to look at.
+var samples = []sample{
+	{app: "guestbook", namespace: "apps", object: "demo", about: "leave a note"},
+	{app: "canvas", namespace: "apps", object: "demo", about: "draw together: open it in two windows"},
+	{app: "appmaker", namespace: "studio", object: "me", about: "make apps: from a little one, or paste a source", supervisor: true},
+}
+
+// origin is the first label of the sample's address.
+func (s *sample) origin() string {
+	if s.supervisor {
+		return origin.Label(s.namespace, s.object, "")
+	}
+	return origin.Label(s.namespace, s.object, s.app)
+}
+
+// studioRequestTime is how long a request to a supervisor that builds sources may take: the first build on a
+// new data directory waits until the standard library has been compiled.
+const studioRequestTime = "5m"
 
 func runCommand() *cli.Command {
 	return &cli.Command{
@@ -102,54 +117,73 @@ func showSamples(ctx context.Context, c *cli.Context, dir, addr string) error {
 		return err
 	}
 	defer client.Close()
-	if _, err := client.NamespacesCreate(ctx, sampleNamespace); err != nil && failed("", err).(*failure).exit != exitConflict {
-		return err
-	}
 	work, err := os.MkdirTemp("", "fgw-samples-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
 	for _, s := range samples {
-		note := progress(c, "building "+s.name)
-		err := deploySample(ctx, client, filepath.Join(work, s.name), s.name, c.App.ErrWriter)
+		note := progress(c, "building "+s.app)
+		err := deploySample(ctx, client, filepath.Join(work, s.app), &s, c.App.ErrWriter)
 		note.done()
 		if errors.Is(err, context.Canceled) {
 			return nil // ^C during a build: the gateway is already stopping
 		}
 		if err != nil {
-			return fmt.Errorf("sample %s: %w", s.name, err)
+			return fmt.Errorf("sample %s: %w", s.app, err)
 		}
 	}
 	drawSamples(c.App.Writer, dir, addr)
 	return nil
 }
 
-func deploySample(ctx context.Context, client *admin.Client, dir, name string, diagnostics io.Writer) error {
-	if _, err := makeApp(dir, name); err != nil {
+func deploySample(ctx context.Context, client *admin.Client, dir string, s *sample, diagnostics io.Writer) error {
+	if _, err := client.NamespacesCreate(ctx, s.namespace); err != nil && failed("", err).(*failure).exit != exitConflict {
 		return err
 	}
-	exe := filepath.Join(dir, name+".exe")
+	if _, err := makeApp(dir, s.app); err != nil {
+		return err
+	}
+	exe := filepath.Join(dir, s.app+".exe")
 	if err := buildApp(ctx, dir, exe, diagnostics); err != nil {
 		return err
 	}
-	if versions, err := client.AppsVersions(ctx, sampleNamespace, name); err == nil {
-		for _, v := range versions {
-			if v.Live && sameBundle(exe, v.Bundle) {
-				return nil // from an earlier run on the same data directory
-			}
+	if !liveAlready(ctx, client, s, exe) {
+		if _, err := upload(ctx, client, exe, s.namespace, s.app, 0, nil); err != nil {
+			return err
 		}
 	}
-	_, err := upload(ctx, client, exe, sampleNamespace, name, 0, nil)
+	if !s.supervisor {
+		return nil
+	}
+	ns, err := client.NamespacesShow(ctx, s.namespace)
+	if err != nil || ns.Supervisor == s.app {
+		return err
+	}
+	_, err = client.NamespacesSet(ctx, s.namespace, map[string]string{"supervisor": s.app, "request_timeout": studioRequestTime})
 	return err
+}
+
+// liveAlready tells whether an earlier run on the same data directory deployed the very same executable.
+func liveAlready(ctx context.Context, client *admin.Client, s *sample, exe string) bool {
+	versions, err := client.AppsVersions(ctx, s.namespace, s.app)
+	if err != nil {
+		return false
+	}
+	for _, v := range versions {
+		if v.Live {
+			return sameBundle(exe, v.Bundle)
+		}
+	}
+	return false
 }
 
 func drawSamples(w io.Writer, dir, addr string) {
 	_, port, _ := net.SplitHostPort(addr)
 	fmt.Fprintf(w, "fgw is serving at http://%s, data in %s\n\n", addr, dir)
 	for _, s := range samples {
-		fmt.Fprintf(w, "  http://%s--%s--%s.localhost:%s/   %s\n", s.name, sampleObject, sampleNamespace, port, s.about)
+		fmt.Fprintf(w, "  http://%s.localhost:%s/   %s\n", s.origin(), port, s.about)
 	}
-	fmt.Fprintf(w, "\nAny other name instead of %q is another object, with its own data and process.\n", sampleObject)
+	fmt.Fprintf(w, "\nAny other name instead of %q or %q is another object, with its own data and process.\n", samples[0].object, samples[len(samples)-1].object)
 	fmt.Fprintf(w, "In a second terminal:  fgw facets ls --data %s\n^C stops it.\n", shellWord(dir))
 }

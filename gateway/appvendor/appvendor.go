@@ -139,16 +139,16 @@ func (s *Set) Templates() []string {
 
 // WriteTemplate writes the files of a template into dir, which exists.
 func (s *Set) WriteTemplate(name, dir string) error {
-	entries, err := fs.ReadDir(s.tree, path.Join(templateDir, name))
-	if err != nil {
-		return fmt.Errorf("template %q: %w", name, err)
-	}
-	for _, e := range entries {
-		if err := s.copyOut(path.Join(templateDir, name, e.Name()), filepath.Join(dir, e.Name())); err != nil {
-			return err
+	root := path.Join(templateDir, name)
+	return fs.WalkDir(s.tree, root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("template %q: %w", name, err)
 		}
-	}
-	return nil
+		if d.IsDir() {
+			return nil
+		}
+		return s.copyOut(file, filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(file, root+"/"))))
+	})
 }
 
 func (s *Set) copyOut(from, to string) error {

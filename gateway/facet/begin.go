@@ -218,7 +218,7 @@ func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (b
 		if err != nil {
 			return "", "", 0, err
 		}
-		hash, found, err := m.Builder.Build(build.WithOwner(ctx, owner), files)
+		hash, found, err := m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
 		if err != nil {
 			return "", "", 0, err
 		}

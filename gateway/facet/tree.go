@@ -59,6 +59,9 @@ func (k key) depth() int {
 	return 2 + strings.Count(k.path, "\x00")
 }
 
+// owner is whom the builds of a facet are for: its object, so that the objects take turns.
+func (k key) owner() string { return k.namespace + "\x00" + k.object }
+
 // top reports whether the facet has no parent that runs as a process: a root, or an app
 // under the built-in supervisor. The others end with their parents. An app's children are below it.
 func (k key) top() bool { return !strings.Contains(k.path, "\x00") }

@@ -264,6 +264,11 @@ func (x *exchange) body(resp *http.Response) error {
 	buf := (*bp)[:cap(*bp)]
 	flush := resp.ContentLength < 0
 	rc := http.NewResponseController(x.w)
+	if x.st.br.Buffered() == 0 { // a head that was sent ahead of its body says something by itself
+		if err := rc.Flush(); err != nil {
+			return fmt.Errorf("%w: %w", ErrClientGone, err)
+		}
+	}
 	for {
 		n, err := resp.Body.Read(buf)
 		if n > 0 {

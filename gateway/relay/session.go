@@ -250,6 +250,10 @@ func facetError(err error) error {
 		return fmt.Errorf("%w: it takes no more streams", ErrProtocol)
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrOutput):
 		return err
+	case errors.Is(err, yamux.ErrTimeout):
+		// A deadline is ours alone. That of a head is told apart before; any other is a stream which
+		// was closed while it was read: the client's side of the exchange has failed.
+		return fmt.Errorf("%w: its stream was closed", ErrClientGone)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, yamux.ErrConnectionReset),
 		errors.Is(err, yamux.ErrSessionShutdown), errors.Is(err, yamux.ErrStreamClosed), errors.Is(err, io.ErrClosedPipe):
 		return fmt.Errorf("%w: %w", ErrFacetGone, err)

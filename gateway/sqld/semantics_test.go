@@ -598,3 +598,98 @@ func TestHeldMemory(t *testing.T) {
 	until(t, "the memory to be given back", func() bool { return ch.held.Load() == 0 && ch.w.held.Load() == 0 })
 	c.value(2, "SELECT length(?)", big)
 }
+
+// beginning sends a statement that begins a transaction.
+func (c *client) beginning(flag byte, session uint16, timeout time.Duration, sql string) answer {
+	c.t.Helper()
+	c.request++
+	h := sqlchan.Header{Type: sqlchan.Query, Flags: flag, Session: session, Request: c.request, Epoch: c.epoch}
+	if err := sqlchan.Split(h, payload(timeout, 4, sql, nil), nil, func(p []byte) error {
+		return restart(func() (err error) { _, err = unix.Write(c.fd, p); return err })
+	}); err != nil {
+		c.t.Fatal("send:", err)
+	}
+	return c.wait(session, c.request)
+}
+
+// TestStatementThatBegins begins transactions along with their first statements.
+func TestStatementThatBegins(t *testing.T) {
+	c := serveFile(t)
+	c.ok(c.exec(1, "CREATE TABLE t (a INTEGER PRIMARY KEY)"))
+	inTx := func(a answer, want bool) {
+		t.Helper()
+		got := a.result.InTx
+		if a.failure != nil {
+			got = a.failure.InTx
+		}
+		if got != want {
+			t.Errorf("in a transaction: %v", got)
+		}
+	}
+	a := c.ok(c.beginning(sqlchan.BeginImmediate, 1, 0, "INSERT INTO t VALUES (1) RETURNING a"))
+	inTx(a, true)
+	if len(a.rows) != 1 {
+		t.Errorf("rows %v", a.rows)
+	}
+	if v := c.value(2, "SELECT count(*) FROM t"); v != int64(0) {
+		t.Errorf("another session sees %v rows", v)
+	}
+	a = c.beginning(sqlchan.BeginImmediate, 2, 50*time.Millisecond, "INSERT INTO t VALUES (2)")
+	c.fails(sqlchan.CodeBusy, a)
+	inTx(a, false)
+	a = c.beginning(sqlchan.BeginImmediate, 1, 0, "SELECT 1") // in a transaction
+	c.fails(sqlchan.CodeSQL, a)
+	inTx(a, true)
+	c.ok(c.commit(1))
+	a = c.beginning(sqlchan.BeginImmediate, 2, 0, "INSERT INTO t VALUES (1)") // the statement fails, the transaction stays
+	c.fails(sqlchan.CodeConstraint, a)
+	inTx(a, true)
+	c.ok(c.rollback(2))
+	inTx(c.ok(c.beginning(sqlchan.BeginReadOnly, 2, 0, "SELECT a FROM t")), true)
+	c.ok(c.exec(1, "INSERT INTO t VALUES (2)")) // which does not wait for it
+	c.fails(sqlchan.CodeDenied, c.exec(2, "INSERT INTO t VALUES (3)"))
+	if v := c.value(2, "SELECT count(*) FROM t"); v != int64(1) {
+		t.Errorf("the snapshot has %v rows", v)
+	}
+	c.ok(c.commit(2))
+	inTx(c.ok(c.beginning(sqlchan.BeginImmediate, 2, 0, "SELECT '"+strings.Repeat("x", 100<<10)+"'")), true) // several packets
+	c.ok(c.rollback(2))
+	c.ok(c.exec(1, "INSERT INTO t VALUES (4)"))
+}
+
+// TestWholeResult answers in one packet what fits one, and a result of any size right.
+func TestWholeResult(t *testing.T) {
+	c := serveFile(t)
+	for _, tt := range []struct {
+		sql    string
+		credit int
+		want   sqlchan.Type
+	}{
+		{"SELECT 1", 1, sqlchan.WholeResult},
+		{"SELECT 1", 0, sqlchan.Columns},
+		{"SELECT 1 WHERE 0", 1, sqlchan.WholeResult},
+		{"SELECT 1 WHERE 0", 0, sqlchan.Columns},
+		{"CREATE TABLE t (a)", 1, sqlchan.WholeResult},
+		{"-- nothing", 1, sqlchan.WholeResult},
+		{"SELECT zeroblob(45000)", 4, sqlchan.WholeResult},
+		{"SELECT zeroblob(70000)", 4, sqlchan.Columns},
+		{"nonsense", 4, sqlchan.Error},
+	} {
+		r := c.start(sqlchan.Query, 1, payload(0, tt.credit, tt.sql, nil))
+		p := c.message(r)
+		if p.h.Type != tt.want {
+			t.Errorf("%s with a credit of %d: message of type %d, wanted %d", tt.sql, tt.credit, p.h.Type, tt.want)
+		}
+		for p.h.Type == sqlchan.Columns || p.h.Type == sqlchan.Rows {
+			c.send(sqlchan.Credit, 1, r, []byte{1})
+			p = c.message(r)
+		}
+	}
+	for n := 65400; n < 65560; n += 7 { // about the size of a packet
+		for _, sql := range []string{"SELECT zeroblob(?)", "SELECT zeroblob(?1 / 2) UNION ALL SELECT zeroblob(?1 / 2 - 20)"} {
+			if a := c.ok(c.query(1, sql, n)); len(a.rows) == 0 || len(a.rows[0][0].([]byte)) < n/2 {
+				t.Errorf("%d bytes: %d rows", n, len(a.rows))
+			}
+		}
+	}
+}

@@ -393,3 +393,74 @@ func TestWithoutDatabase(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a transaction is begun with (BeginTx, or its first statement where there is no deadline) may fail; what
+// comes after it in the transaction must then not be done outside of it.
+func TestTransactionThatDoesNotBegin(t *testing.T) {
+	db := newDB(t, `CREATE TABLE t (a INTEGER PRIMARY KEY)`)
+	first, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	for _, c := range []*sql.Conn{first, second} { // known to the worker from here on
+		if err := c.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holder, err := first.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(`INSERT INTO t VALUES (1)`); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := second.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := tx.ExecContext(ctx, `INSERT INTO t VALUES (2)`); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("no turn to write: %v", err)
+	}
+	if err := holder.Commit(); err != nil {
+		t.Error(err)
+	}
+	if _, err := tx.Exec(`INSERT INTO t VALUES (3)`); !errors.Is(err, sql.ErrTxDone) {
+		t.Errorf("a statement behind the one that failed to begin: %v", err)
+	}
+	if err := tx.Commit(); !errors.Is(err, sql.ErrTxDone) {
+		t.Errorf("a commit of what did not begin: %v", err)
+	}
+	if n := count(t, db); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	// The end of the transaction's context stops the statement that waits to begin it.
+	if holder, err = first.BeginTx(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(`INSERT INTO t VALUES (4)`); err != nil {
+		t.Fatal(err)
+	}
+	begun, stop := context.WithCancel(t.Context())
+	if tx, err = second.BeginTx(begun, nil); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Millisecond, stop)
+	defer timer.Stop()
+	if _, err := tx.Exec(`INSERT INTO t VALUES (5)`); !errors.Is(err, context.Canceled) {
+		t.Errorf("its context ended: %v", err)
+	}
+	if err := holder.Rollback(); err != nil {
+		t.Error(err)
+	}
+	if n := count(t, db); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}

@@ -183,21 +183,27 @@ func describe(pkgs []pkg, version string) (appvendor.Manifest, []byte) {
 	return manifest, []byte(text.String())
 }
 
-// addTemplate takes the Go files of a sample app.
+// addTemplate takes the Go files of a sample app, its tests, and what they embed.
 func addTemplate(contents map[string][]byte, dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	cmd := exec.Command("go", "list", "-json=GoFiles,TestGoFiles,EmbedFiles", "./"+dir)
+	cmd.Stderr = os.Stderr
+	text, err := cmd.Output()
 	if err != nil {
+		return fmt.Errorf("template %s: go list: %w", dir, err)
+	}
+	var p struct{ GoFiles, TestGoFiles, EmbedFiles []string }
+	if err := json.Unmarshal(text, &p); err != nil {
 		return err
 	}
-	if !slices.Contains(files, filepath.Join(dir, "main.go")) {
+	if !slices.Contains(p.GoFiles, "main.go") {
 		return fmt.Errorf("template %s has no main.go", dir)
 	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+	for _, name := range slices.Concat(p.GoFiles, p.TestGoFiles, p.EmbedFiles) {
+		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return err
 		}
-		contents[path.Join("templates", filepath.Base(dir), filepath.Base(file))] = text
+		contents[path.Join("templates", filepath.Base(dir), filepath.ToSlash(name))] = text
 	}
 	return nil
 }

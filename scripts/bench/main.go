@@ -33,6 +33,7 @@ type bench struct {
 	gateway             *gateway
 	floors              floors
 	peer                *workerd // nil without
+	warming             time.Duration
 	ends                []func()
 }
 
@@ -99,6 +100,9 @@ func run(fgw, only string) error {
 	b := &bench{}
 	defer b.end()
 	if err := b.prepare(fgw); err != nil {
+		return err
+	}
+	if err := b.warm(); err != nil {
 		return err
 	}
 	fmt.Println(conditions())

@@ -18,7 +18,6 @@ func edit(b *bench) ([]row, error) {
 	}
 	edits := 0
 	source := func() string { edits++; return fmt.Sprintf(editedSource, edits) }
-	var longest time.Duration
 	byHand := func() (float64, error) {
 		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source()), 0o644); err != nil {
 			return 0, err
@@ -32,19 +31,14 @@ func edit(b *bench) ([]row, error) {
 		began := time.Now()
 		said, err := b.edit(text)
 		took := time.Since(began)
-		longest = max(longest, took)
 		if want := fmt.Sprintf("edit %d\n", edits); err == nil && said != want {
 			err = fmt.Errorf("after an edit the app says %q, not %q", said, want)
 		}
 		return float64(took.Microseconds()) / 1000, err
 	}
-	// Once each before it counts: caches get warm, the gateway's in the background since its start.
-	for _, warm := range []side{byHand, asFacet} {
-		if _, err := warm(); err != nil {
-			return nil, err
-		}
+	if _, err := byHand(); err != nil { // once before it counts: it compiles the SDK with this app's vendor directory
+		return nil, err
 	}
-	warming := longest
 	m, err := medians(5, asFacet, byHand)
 	if err != nil {
 		return nil, err
@@ -52,7 +46,18 @@ func edit(b *bench) ([]row, error) {
 	limit := 1.5*m[1] + 100
 	return []row{{what: "edit of a one-file app to its first answer", figure: fmt.Sprintf("%.0f ms", m[0]), floor: fmt.Sprintf("go build %.0f ms", m[1]), ratio: m[0] / m[1],
 		target: fmt.Sprintf("≤ 1.5 × + 100 ms = %.0f ms", limit), verdict: upTo(m[0], limit),
-		note: fmt.Sprintf("the first edit after the gateway's start waited for its build cache: %.1f s", warming.Seconds())}}, nil
+		note: fmt.Sprintf("the first edit after the gateway's start waited for its build cache: %.1f s", b.warming.Seconds())}}, nil
+}
+
+// warm waits until the gateway has warmed its build cache, which it does in the background from its start on: a minute of
+// computing that must not disturb what is measured. The first build waits for that, too.
+func (b *bench) warm() error {
+	began := time.Now()
+	if _, err := b.edit(fmt.Sprintf(editedSource, 0)); err != nil {
+		return fmt.Errorf("the first source that the gateway builds: %w", err)
+	}
+	b.warming = time.Since(began)
+	return nil
 }
 
 // edit gives the child of a supervisor new code and asks it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/facetgateway/fgw/gateway/e2e/rig"
 )
@@ -154,6 +155,7 @@ func (s *site) drag(points []any) {
 func TestStudio(t *testing.T) {
 	s := visit(t, "studio", "appmaker")
 	s.g.Must("namespaces", "set", "studio", "supervisor=appmaker", "request_timeout=5m")
+	s.patience = 5 * time.Minute // the first build waits until the cache of builds is filled
 	studio := s.url("me--studio", "")
 	s.look(1280, 860, "light")
 	s.open(studio + "/")

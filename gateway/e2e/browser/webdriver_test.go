@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// patience is how long the browser may take for what has to happen. A build is among it, on a machine that does other things too.
-const patience = 4 * time.Minute
-
 // browser is a Chromium without a window, driven through chromedriver (W3C WebDriver).
 type browser struct {
 	t       testing.TB
 	session string // its URL
+
+	// patience is how long what has to happen may take, on a machine that does other things too.
+	patience time.Duration
 }
 
 var driverPort = regexp.MustCompile(`started successfully on port (\d+)`)
@@ -57,7 +57,7 @@ func chromium(t testing.TB) *browser {
 		t.Fatal("chromedriver did not start")
 	}
 	go io.Copy(io.Discard, said)
-	b := &browser{t: t, session: "http://127.0.0.1:" + port + "/session"}
+	b := &browser{t: t, session: "http://127.0.0.1:" + port + "/session", patience: 30 * time.Second}
 	var made struct{ SessionID string }
 	b.call("POST", "", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
 		"unhandledPromptBehavior": "accept",
@@ -188,9 +188,9 @@ func (b *browser) until(what string, holds func() bool) {
 	b.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !holds(); <-tick.C {
+	for end := time.Now().Add(b.patience); !holds(); <-tick.C {
 		if time.Now().After(end) {
-			b.t.Fatalf("waited %s, and it never came true that %s", patience, what)
+			b.t.Fatalf("waited %s, and it never came true that %s", b.patience, what)
 		}
 	}
 }

@@ -55,7 +55,10 @@ func start(ctx context.Context, f *sdk.Facet) (http.Handler, error) {
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
 	mux.HandleFunc("/whoami", p.whoami)
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("so long"); os.Exit(7) })
-	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { go panic("a goroutine of its own") })
+	mux.HandleFunc("/panic", func(_ http.ResponseWriter, r *http.Request) {
+		go panic("a goroutine of its own")
+		<-r.Context().Done()
+	})
 	p.data(mux)
 	p.streams(mux)
 	return mux, nil

@@ -44,7 +44,14 @@ var client = &http.Client{
 
 // Try sends a request and reads the whole answer. headers are name, value, name, value….
 func (g *Gateway) Try(method, path string, body io.Reader, headers ...string) (*Answer, error) {
-	r, err := http.NewRequest(method, "http://"+g.Addr+path, body)
+	return try(method, "http://"+g.Addr+path, body, headers...)
+}
+
+// Post is Try at an address of its own: of a gateway that another goroutine may start again meanwhile.
+func Post(url, body string) (*Answer, error) { return try("POST", url, strings.NewReader(body)) }
+
+func try(method, url string, body io.Reader, headers ...string) (*Answer, error) {
+	r, err := http.NewRequest(method, url, body)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,10 @@ func TestGoldenBytes(t *testing.T) {
 		"no args":      {must[[]byte](t)(AppendArgs(nil, nil)), "00"},
 		"columns":      {AppendColumns(nil, []Column{{"a", "INT"}, {"b", ""}}), "02 01 61 03 494e54 01 62 00"},
 		"result":       {AppendResult(nil, Result{true, 2, -1}), "01 04 01"},
+		"begins":       {Header{Exec, BeginImmediate, 1, 2, 0}.Append(nil), "01 04 0100 02000000 00000000"},
+		"begins, too":  {Header{Query, BeginReadOnly | More, 1, 2, 0}.Append(nil), "02 09 0100 02000000 00000000"},
+		"whole result": {AppendWholeResult(nil, Result{true, 2, -1}, []byte{1, 1, 'a', 0}, []byte{1, 1, 2}), "01 04 01 04 01016100 01 0102"},
+		"no rows":      {AppendWholeResult(nil, Result{}, []byte{0}, []byte{0}), "00 00 00 01 00 00"},
 		"failure":      {AppendFailure(nil, &Failure{true, "busy", 517, -1, "no"}), "01 04 62757379 8a08 01 02 6e6f"},
 		"long text":    {AppendText(nil, strings.Repeat("x", 200))[:3], "c801 78"},
 		"least number": {AppendInteger(nil, math.MinInt64), "01 ffffffffffffffffff01"},
@@ -59,7 +63,7 @@ func TestGoldenBytes(t *testing.T) {
 
 func TestNumbersOfTheProtocol(t *testing.T) {
 	for want, got := range map[Type]Type{1: Exec, 2: Query, 3: Prepare, 4: Begin, 5: Commit, 6: Rollback, 7: Credit, 8: Cancel, 9: Close, 10: Builtin,
-		129: Done, 130: Columns, 131: Rows, 132: Prepared, 133: Error, 134: Reset} {
+		129: Done, 130: Columns, 131: Rows, 132: Prepared, 133: Error, 134: Reset, 135: WholeResult} {
 		if got != want {
 			t.Errorf("%d is %d", want, got)
 		}
@@ -129,20 +133,24 @@ func TestSplitAndAssemble(t *testing.T) {
 
 func TestMalformed(t *testing.T) {
 	for name, read := range map[string]func() error{
-		"short packet":     func() error { _, _, err := ParseHeader(make([]byte, HeaderSize-1)); return err },
-		"long packet":      func() error { _, _, err := ParseHeader(make([]byte, MaxPacket+1)); return err },
-		"unknown flag":     func() error { _, _, err := ParseHeader([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
-		"no byte":          func() error { r := NewReader(nil); r.Byte(); return r.Err() },
-		"endless number":   func() error { r := NewReader(bytes.Repeat([]byte{0xff}, 11)); r.Uvarint(); return r.Err() },
-		"no number":        func() error { r := NewReader(nil); r.Varint(); return r.Err() },
-		"text past end":    func() error { r := NewReader([]byte{5, 'a'}); r.Text(); return r.Err() },
-		"huge text":        func() error { r := NewReader(AppendInteger(nil, math.MinInt64)[1:]); r.Text(); return r.Err() },
-		"kind of value":    func() error { r := NewReader([]byte{5}); r.Value(); return r.Err() },
-		"short real":       func() error { r := NewReader([]byte{2, 1}); r.Value(); return r.Err() },
-		"too many args":    func() error { r := NewReader([]byte{0xff, 0xff, 0x7f}); r.Args(); return r.Err() },
-		"missing args":     func() error { r := NewReader([]byte{3, 0, 0}); r.Args(); return r.Err() },
-		"too many columns": func() error { r := NewReader([]byte{0xff, 0xff, 0x7f}); r.Columns(); return r.Err() },
-		"bytes left over":  func() error { r := NewReader([]byte{1, 2}); r.Byte(); return r.End() },
+		"short packet":      func() error { _, _, err := ParseHeader(make([]byte, HeaderSize-1)); return err },
+		"long packet":       func() error { _, _, err := ParseHeader(make([]byte, MaxPacket+1)); return err },
+		"unknown flag":      func() error { _, _, err := ParseHeader([]byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"both begins":       func() error { _, _, err := ParseHeader([]byte{1, 12, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"BEGIN that begins": func() error { _, _, err := ParseHeader([]byte{4, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"DONE that begins":  func() error { _, _, err := ParseHeader([]byte{129, 8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"half a whole":      func() error { r := NewReader([]byte{0, 0, 0, 5, 1}); r.WholeResult(); return r.Err() },
+		"no byte":           func() error { r := NewReader(nil); r.Byte(); return r.Err() },
+		"endless number":    func() error { r := NewReader(bytes.Repeat([]byte{0xff}, 11)); r.Uvarint(); return r.Err() },
+		"no number":         func() error { r := NewReader(nil); r.Varint(); return r.Err() },
+		"text past end":     func() error { r := NewReader([]byte{5, 'a'}); r.Text(); return r.Err() },
+		"huge text":         func() error { r := NewReader(AppendInteger(nil, math.MinInt64)[1:]); r.Text(); return r.Err() },
+		"kind of value":     func() error { r := NewReader([]byte{5}); r.Value(); return r.Err() },
+		"short real":        func() error { r := NewReader([]byte{2, 1}); r.Value(); return r.Err() },
+		"too many args":     func() error { r := NewReader([]byte{0xff, 0xff, 0x7f}); r.Args(); return r.Err() },
+		"missing args":      func() error { r := NewReader([]byte{3, 0, 0}); r.Args(); return r.Err() },
+		"too many columns":  func() error { r := NewReader([]byte{0xff, 0xff, 0x7f}); r.Columns(); return r.Err() },
+		"bytes left over":   func() error { r := NewReader([]byte{1, 2}); r.Byte(); return r.End() },
 	} {
 		if err := read(); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
@@ -162,6 +170,7 @@ func FuzzReader(f *testing.F) {
 	f.Add(byte(1), AppendColumns(nil, []Column{{"a", "INT"}}))
 	f.Add(byte(2), AppendFailure(nil, &Failure{Code: "x"}))
 	f.Add(byte(3), AppendResult(nil, Result{true, 1, 2}))
+	f.Add(byte(4), AppendWholeResult(nil, Result{true, 1, 2}, []byte{1, 1, 'a', 0}, []byte{1, 0}))
 	f.Fuzz(func(t *testing.T, what byte, in []byte) {
 		if h, payload, err := ParseHeader(in); err == nil {
 			if again := append(h.Append(nil), payload...); !bytes.Equal(again, in) {
@@ -169,7 +178,7 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 		r := NewReader(in)
-		switch what % 4 {
+		switch what % 5 {
 		case 0:
 			args := r.Args()
 			if r.End() != nil {
@@ -197,6 +206,16 @@ func FuzzReader(f *testing.F) {
 			d := r.Result()
 			if again := NewReader(AppendResult(nil, d)); r.End() == nil && again.Result() != d {
 				t.Fatalf("%v came back otherwise", d)
+			}
+		case 4:
+			d, columns := r.WholeResult()
+			if r.Err() != nil {
+				return
+			}
+			rows := in[len(in)-r.Len():]
+			again := NewReader(AppendWholeResult(nil, d, columns, rows))
+			if got, cols := again.WholeResult(); got != d || !bytes.Equal(cols, columns) || again.Len() != len(rows) {
+				t.Fatalf("%v, %q came back otherwise", d, columns)
 			}
 		}
 	})

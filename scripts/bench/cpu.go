@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// tick is the unit of CPU time in /proc, 1/100 s on every Linux that Go runs on.
+const tick = 0.01
+
+// cpuSeconds is what a process and all its descendants have computed. It tells what a request costs even where other work
+// on the machine keeps the requests waiting.
+func cpuSeconds(pid int) float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0 // it has ended
+	}
+	var sum float64
+	// The name, which is in parentheses, may hold anything; the times are fields 14 and 15.
+	if f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])); len(f) > 12 {
+		for _, s := range f[11:13] {
+			n, _ := strconv.ParseFloat(s, 64)
+			sum += n * tick
+		}
+	}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(text)) {
+			if pid, err := strconv.Atoi(child); err == nil {
+				sum += cpuSeconds(pid)
+			}
+		}
+	}
+	return sum
+}
+
+// cost is a load side that also counts the CPU time of those who serve.
+type cost struct {
+	pids     []int
+	seconds  float64
+	requests int
+}
+
+func (c *cost) now() (sum float64) {
+	for _, pid := range c.pids {
+		sum += cpuSeconds(pid)
+	}
+	return sum
+}
+
+// each is the CPU time of one request, in microseconds.
+func (c *cost) each() float64 { return c.seconds * 1e6 / float64(max(1, c.requests)) }
