@@ -14,7 +14,7 @@ LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TEMPLATES := sdk/examples/guestbook sdk/examples/canvas sdk/examples/appmaker gateway/appvendor/templates/counter
 
 .DEFAULT_GOAL := build
-.PHONY: help build appvendor run setup test test-cgroup2 bench fuzz generate clean
+.PHONY: help build appvendor run setup test test-cgroup2 bench bench-go fuzz generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ test: ## everything: build, checks, all tests, race detector, a cgroup v2 machin
 test-cgroup2: build ## confinement and one request on a virtual machine with cgroup v2
 	@scripts/test-cgroup2.sh
 
-bench: build ## benchmarks of the hot paths (BENCHTIME)
-	@scripts/bench.sh $(BENCHTIME)
+bench: build ## one table of figures beside floors of the same run (as root; BENCH_PEERS=1: workerd too)
+	@scripts/bench.sh
+
+bench-go: build ## the benchmarks of the packages (BENCHTIME)
+	@scripts/bench.sh go $(BENCHTIME)
 
 fuzz: ## each fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)

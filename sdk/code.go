@@ -21,15 +21,26 @@ type Code struct {
 // administrator allowed. At most 1,000 files and 16 MiB in all. The gateway builds it in a sandbox, once for the same text, and keeps the result.
 func Source(files map[string]string) Code {
 	return Code{wire.Code{Kind: wire.CodeSource}, func() (io.Reader, int64, error) {
+		size := 0
+		for name, text := range files {
+			size += len(name) + len(text)
+		}
+		if size > wire.MaxSource { // before it is copied: this process has its own limit of memory
+			return nil, 0, tooLarge(size)
+		}
 		text, err := json.Marshal(files)
 		if err != nil {
 			return nil, 0, err
 		}
 		if len(text) > wire.MaxSource {
-			return nil, 0, &FacetError{Code: "build_failed", Message: fmt.Sprintf("a source of %d bytes; at most %d are allowed", len(text), wire.MaxSource)}
+			return nil, 0, tooLarge(len(text))
 		}
 		return bytes.NewReader(text), int64(len(text)), nil
 	}}
+}
+
+func tooLarge(size int) error {
+	return &FacetError{Code: "build_failed", Message: fmt.Sprintf("a source of %d bytes; at most %d are allowed", size, wire.MaxSource)}
 }
 
 // Executable is code that was built elsewhere: a static executable for the gateway's kind of machine, made with

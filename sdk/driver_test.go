@@ -118,6 +118,29 @@ func TestWhatIsTriedAgain(t *testing.T) {
 			t.Errorf("sent %d times", len(w.seen))
 		}
 	})
+	t.Run("the statement that begins a transaction", func(t *testing.T) {
+		db, w := newWorker(t, func(h sqlchan.Header, n int) string { return map[bool]string{true: "reset", false: "done"}[n == 2] })
+		if _, err := db.Exec("INSERT …"); err != nil { // the worker knows the session
+			t.Fatal(err)
+		}
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec("INSERT …"); err != nil {
+			t.Errorf("%v", err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Errorf("%v", err)
+		}
+		var seen []sqlchan.Type
+		for len(w.seen) > 0 {
+			seen = append(seen, (<-w.seen).Type)
+		}
+		if want := []sqlchan.Type{sqlchan.Exec, sqlchan.Exec, sqlchan.Begin, sqlchan.Exec, sqlchan.Commit}; !slices.Equal(seen, want) {
+			t.Errorf("sent %v, wanted %v", seen, want)
+		}
+	})
 	t.Run("a commit", func(t *testing.T) {
 		db, w := newWorker(t, func(h sqlchan.Header, n int) string {
 			if h.Type == sqlchan.Commit {

@@ -225,6 +225,8 @@ func TestPeerThatTakesNoStreams(t *testing.T) {
 
 // However much is sent to peers that do not take it, their callers are told in time.
 func TestPeersThatTakeNothing(t *testing.T) {
+	rig.NeedRoot(t)
+	t.Parallel() // it waits for most of the time
 	g := hostiles(t)
 	near := watch(g, "/good/near/probe/hello", "hello\n")
 	for _, test := range []struct {

@@ -117,6 +117,7 @@ func sum(s string) string {
 
 // The handler's context ends when its client goes, in whatever state the request is.
 func tryGone(t *testing.T, g *rig.Gateway) {
+	g.Text("GET", "/t/gone/probe/hello", "") // it runs
 	for i, request := range []string{
 		"GET /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\n\n",
 		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc",

@@ -100,7 +100,11 @@ func clip(s string) string {
 // is at fault it is ended first, and the answer waits until it is reaped, so that the caller is told how it ended.
 func (in *instance) explain(err error, o *relay.Options) error {
 	if h, ok := errors.AsType[*relay.HandedOver](err); ok {
-		return h.Err
+		p, told := errors.AsType[*problem.Error](h.Err)
+		if !told || p.Code != problem.FacetAborted || !in.dying() {
+			return h.Err
+		}
+		err = h.Err // the child ended with its supervisor, of whose end there is more to say
 	}
 	switch {
 	case errors.Is(err, relay.ErrClientGone):

@@ -110,10 +110,13 @@ func (n *node) try(ctx context.Context, s *starter) (*instance, error) {
 			}
 			n.mu.Unlock()
 			got, err := n.await(ctx, in)
-			if errors.Is(err, errStarterGone) && in.starter != s && ctx.Err() == nil {
-				continue // whoever was asked has gone; ask our own caller
+			if !errors.Is(err, errStarterGone) || ctx.Err() != nil {
+				return got, err
 			}
-			return got, err
+			if in.starter == s {
+				return nil, problem.New(codeStarterGone, starterGone)
+			}
+			continue // whoever was asked has gone; ask our own caller
 		default:
 			wait = in.gone
 		}

@@ -70,6 +70,11 @@ func (o *output) end() string {
 	<-o.done
 	o.pipe.Close()
 	o.log.Close()
+	return o.said()
+}
+
+// said is the end of what was printed, with the line before it that says why, if there is one.
+func (o *output) said() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	tail := o.tail

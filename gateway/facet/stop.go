@@ -117,6 +117,8 @@ func (in *instance) finish(failure error) {
 		in.failure = how.problem()
 		if p, ok := errors.AsType[*problem.Error](failure); ok && how.Reason == "start" && (in.proc == nil || in.refused != nil) {
 			in.failure = p // refused, not failed
+		} else if errors.Is(failure, errStarterGone) && how.Detail == starterGone {
+			in.failure = failure // who else waits asks its own caller
 		}
 		close(in.ready)
 	}
@@ -160,6 +162,8 @@ func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
 		e.Reason, e.code, e.Detail = reasonOf(in.code), in.code, in.why
 	case in.why != "": // stopped as asked
 		e.Reason, e.code, e.Detail = stopReasonOf(in.why), problem.FacetAborted, in.why
+	case errors.Is(failure, errStarterGone):
+		e.Reason, e.code, e.Detail = "abort", codeStarterGone, starterGone
 	case failure != nil && (in.proc == nil || in.refused != nil):
 		p := problem.As(failure)
 		e.Reason, e.code, e.Detail = "start", p.Code, p.Message

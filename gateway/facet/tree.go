@@ -27,6 +27,12 @@ type starter struct {
 // brought it has ended.
 var errStarterGone = errors.New("the call that knew how to start the facet has ended")
 
+// What a request is told whose own supervisor can't be asked any more.
+const (
+	codeStarterGone = problem.FacetAborted
+	starterGone     = "its supervisor ended while it was asked how to start the facet"
+)
+
 // child returns the node of a child of in's.
 func (in *instance) child(name string) (*node, error) {
 	if err := checkChild(in.key.depth(), name); err != nil {

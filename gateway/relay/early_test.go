@@ -186,3 +186,20 @@ func TestFacetThatTakesNothing(t *testing.T) {
 	}
 	t.Error("the window has no end")
 }
+
+// A client that goes away in the midst of an answer is no fault of the facet's.
+func TestClientGoneInTheMidstOfAnAnswer(t *testing.T) {
+	s := facet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}), nil)
+	srv, failed := front(t, s, Options{})
+	resp, err := http.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := <-failed; !errors.Is(err, ErrCut) || !errors.Is(err, ErrClientGone) || errors.Is(err, ErrProtocol) {
+		t.Errorf("it ends with %v", err)
+	}
+}

@@ -130,7 +130,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func TestStreamsAreReused(t *testing.T) {
 	s := facet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), nil)
 	srv, _ := front(t, s, Options{})
-	for _, n := range []int{0, 10, 100_000} {
+	for _, n := range []int{100_000, 0, 10} { // those whose body was streamed are not
 		for range 5 {
 			resp, err := http.Post(srv.URL, "", bytes.NewReader(make([]byte, n)))
 			if err != nil {
@@ -139,6 +139,10 @@ func TestStreamsAreReused(t *testing.T) {
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
 		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for s.mux.NumStreams() > 1 && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond) // streams close behind the answers
 	}
 	if n := s.mux.NumStreams(); n != 1 {
 		t.Errorf("%d streams after requests one after another, wanted 1", n)

@@ -122,7 +122,10 @@ func (x *exchange) streaming() error {
 	st.raw.SetWriteDeadline(time.Time{}) // from here on the answer's deadline ends both
 	go up.run()
 	again, err := x.answer()
-	if failed := up.cut(rc, st); failed != nil {
+	failed := up.cut(rc, st)
+	if failed != nil || up.began {
+		// A handler that did not wait for the body's end makes the facet close the stream behind its answer.
+		// That can't be seen in time here, and the next request on it would be lost.
 		again = false
 		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(failed, ErrBodyTooLarge) || errors.Is(failed, ErrClientGone)) {
 			err = failed // why the stream was closed under the answer
@@ -283,6 +286,9 @@ func (x *exchange) body(resp *http.Response) error {
 		}
 		if err == io.EOF {
 			return nil
+		}
+		if err != nil && x.r.Context().Err() != nil { // its end closed the stream
+			return fmt.Errorf("%w: %w", ErrClientGone, context.Cause(x.r.Context()))
 		}
 		if err != nil {
 			return facetError(err)

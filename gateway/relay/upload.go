@@ -21,7 +21,8 @@ type upload struct {
 	leave  chan struct{} // closed when the body is another's to read
 	done   chan struct{} // closed when run has returned
 	cancel func()        // ends the exchange: the client's side failed
-	err    error         // set before done is closed
+	began  bool          // the body is being sent; set before done is closed
+	err    error         // likewise
 	quiet  chan struct{} // closed when a read that was under way at the cut has returned
 	whole  atomic.Bool   // the body was read to its end
 
@@ -127,6 +128,7 @@ func (u *upload) run() {
 			return
 		}
 	}
+	u.began = true
 	if u.err = u.send(); u.err != nil && !errors.Is(u.err, ErrFacetGone) {
 		u.cancel()
 	}

@@ -46,7 +46,7 @@ func TestHostile(t *testing.T) {
 	const (
 		endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) "
 		million = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT 1000000) "
-		budget  = 300 * time.Millisecond
+		budget  = allowance * 300 * time.Millisecond
 	)
 	big := strings.Repeat("a", 1<<20)
 	tests := []struct {

@@ -2,5 +2,8 @@
 
 package sqld
 
-// slack scales the bounds on time.
-const slack = 1
+// Bounds on time are as they are written.
+const (
+	slack     = 1
+	allowance = 1
+)

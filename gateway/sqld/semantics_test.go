@@ -11,6 +11,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/sqld/control"
 	"github.com/facetgateway/fgw/gateway/sqlite"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
+	"golang.org/x/sys/unix"
 )
 
 // serveLimits serves a file with limits of its own.
@@ -250,7 +251,7 @@ func TestCredit(t *testing.T) {
 	c := serveFile(t)
 	const rows = 20000
 	sql := fmt.Sprintf("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT %d) SELECT i, hex(zeroblob(20)) FROM c", rows)
-	r := c.start(sqlchan.Query, 1, payload(time.Second, 2, sql, nil))
+	r := c.start(sqlchan.Query, 1, payload(allowance*time.Second, 2, sql, nil))
 	if p := c.message(r); p.h.Type != sqlchan.Columns {
 		t.Fatalf("message of type %d", p.h.Type)
 	}
@@ -265,7 +266,7 @@ func TestCredit(t *testing.T) {
 	take(c.message(r))
 	// Without credit nothing more comes, however long, and the time that the client takes is not the statement's.
 	c.value(2, "SELECT 1")
-	time.Sleep(1200 * time.Millisecond)
+	time.Sleep(allowance * 1200 * time.Millisecond)
 	for _, p := range c.held {
 		t.Errorf("message of type %d without credit", p.h.Type)
 	}

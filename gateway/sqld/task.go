@@ -231,9 +231,9 @@ func (t *task) takeWriter() error {
 		return nil
 	}
 	held := t.turn >= 0
+	w := q.wait(t.session) // before anybody else reads the channel: what comes later waits behind this
 	t.handOff()
 	t.releaseTurn()
-	w := q.wait(t.session)
 	if err := t.wait(w.ready); err != nil {
 		if q.leave(w) {
 			q.release(t.session)

@@ -31,6 +31,9 @@ type site struct {
 
 func visit(t *testing.T, namespace, app string) *site {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: a browser, and builds from nothing, take minutes")
+	}
 	rig.NeedRoot(t)
 	need(t, "chromium", "chromium") // before the gateway is built and started for nothing
 	need(t, "chromedriver", "chromium-driver")
@@ -40,7 +43,9 @@ func visit(t *testing.T, namespace, app string) *site {
 	return &site{chromium(t), g, g.Addr[strings.LastIndexByte(g.Addr, ':'):]}
 }
 
-func (s *site) url(label, path string) string { return "http://" + label + ".localhost" + s.port + path }
+func (s *site) url(label, path string) string {
+	return "http://" + label + ".localhost" + s.port + path
+}
 
 func TestGuestbook(t *testing.T) {
 	s := visit(t, "apps", "guestbook")

@@ -33,7 +33,7 @@ var modes = map[string]func(*peer){
 	"ping-flood":  after(func(p *peer) { p.pings(10_000) }),
 	"big-frame":   after(func(p *peer) { p.frame(typeData, 0, 1, 1<<24) }),
 	"close-later": after(func(p *peer) { p.wire.Close() }),
-	"go-away":     answering(func(p *peer) { p.frame(typeGoAway, 0, 0, 0) }, hello),
+	"go-away":     func(p *peer) { p.greet(); p.pump(hello, func() { p.frame(typeGoAway, 0, 0, 0); p.control(1, "{}") }) },
 
 	// on the control stream
 	"first-junk":    func(p *peer) { p.greet(); p.pump(nil, func() { p.control(77, "{}") }) },

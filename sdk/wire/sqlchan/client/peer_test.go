@@ -62,7 +62,7 @@ func (p *peer) next() (q request, ok bool) {
 			return q, false
 		}
 		whole = append(whole, payload...)
-		if h.Flags == 0 {
+		if h.Flags&sqlchan.More == 0 {
 			return request{h, sqlchan.NewReader(whole)}, true
 		}
 	}

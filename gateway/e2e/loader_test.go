@@ -1,0 +1,244 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/e2e/rig"
+)
+
+// load runs a dynamic worker by its plan.
+func (s *stage) load(p plan, rest string) *rig.Answer {
+	s.T.Helper()
+	return s.Do("GET", s.path("load", "", rest), nil, "Plan", text(s.T, p))
+}
+
+// passEnvCaps: what a child is given is there, and nothing else is.
+func TestCapabilities(t *testing.T) {
+	s := staged(t)
+	s.plan("rich", plan{"services": plan{"desk": plan{"service": "desk", "props": plan{"user": "bob"}}}, "env": plan{"COLOUR": "red"}, "secrets": plan{"KEY": "k"}, "props": 7})
+	s.plan("other", plan{"services": plan{"desk": plan{"service": "desk", "props": "eve"}}})
+	s.plan("wrong", plan{"services": plan{"desk": plan{"service": "nobody offers this"}}})
+	s.expect("rich", "/ask/tea", `"hello map[user:bob] at /tea"`)
+	s.expect("other", "/ask/tea", `"hello eve at /tea"`)
+	s.expect("rich", "/ask/tea", `"hello map[user:bob] at /tea"`)
+	if k := s.who("rich"); k.Colour != "red" || k.Key != "k" || k.Props != 7.0 || fmt.Sprint(k.Services) != "[desk]" {
+		t.Errorf("rich: %+v", k)
+	}
+	if k := s.who("poor"); k.Colour != "" || k.Key != "" || k.Props != nil || len(k.Services) != 0 {
+		t.Errorf("poor: %+v", k)
+	}
+	if f := faultIn(t, s.Do("GET", s.path("on", "poor", "/ask/tea"), nil)); f == nil || !strings.Contains(f.Message, "no service") {
+		t.Errorf("a service that was not given: %+v", f)
+	}
+	if f := faultIn(t, s.Do("GET", s.path("on", "wrong", "/ask/tea"), nil)); f == nil || !strings.Contains(f.Message, "nobody offers this") {
+		t.Errorf("a service that is not offered: %+v", f)
+	}
+	for _, header := range []string{"Fgw-Caller-Props", "Fgw-Service"} { // a client can't pretend to be a child
+		if a := s.Do("GET", "/t/studio/who", nil, header, "ImV2ZSI="); strings.Contains(string(a.Body), header) || a.Status != 200 {
+			t.Errorf("a client's %s reached the supervisor: %d %s", header, a.Status, a.Body)
+		}
+	}
+}
+
+// A child that calls its supervisor while the supervisor waits for it does not deadlock, nor does one in its start.
+func TestChildCallsItsSupervisor(t *testing.T) {
+	s := staged(t)
+	desk := plan{"desk": plan{"service": "desk", "props": "p"}}
+	s.plan("a", plan{"services": desk})
+	s.plan("b", plan{"services": desk})
+	a := s.Do("GET", s.path("loud", "a", "/ask/child/b/ask/tea"), nil)
+	if !strings.Contains(string(a.Body), "HELLO P AT /TEA") {
+		t.Errorf("by way of the other child: %d %s", a.Status, a.Body)
+	}
+	s.expect("a", "/ask/child/a/count", `"0\n"`) // itself, in the midst of its own request
+	s.plan("early", plan{"services": desk, "env": plan{"BEHAVE": "ask", "ASK": "/child/b/count"}})
+	s.expect("early", "/mem", "0")
+	if log := s.Must("logs", s.address("early")); !strings.Contains(log, "in start it was told: 0") {
+		t.Errorf("the log says %s", log)
+	}
+	s.plan("led", plan{"call": "b"}) // the start function itself calls a child
+	s.expect("led", "/mem", "0")
+}
+
+// What calls itself for ever ends with an error, and leaves no harm.
+func TestEndlessRecursion(t *testing.T) {
+	s := staged(t)
+	s.plan("a", plan{"services": plan{"desk": plan{"service": "desk"}}, "requestms": 5000})
+	calm := s.who("calm")
+	began := time.Now()
+	for _, verb := range []string{"on", "loud"} {
+		a := s.Do("GET", s.path(verb, "a", "/again"), nil)
+		if a.Status < 400 || !strings.Contains(string(a.Body), "too_many_requests") && !strings.Contains(string(a.Body), "facet_timeout") {
+			t.Errorf("%s: %d %.300s", verb, a.Status, a.Body)
+		}
+		if again := s.who("calm"); again.Born != calm.Born {
+			t.Error("the sibling was started again")
+		}
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	rig.Eventually(t, rawWait, "it works again", func() bool { return s.Do("GET", s.path("on", "a", "/count"), nil).Status == 200 })
+	if d := s.Inspect(s.address()); d.Usage.Starts != 1 {
+		t.Errorf("the supervisor started %d times: %+v", d.Usage.Starts, d.LastExit)
+	}
+}
+
+// nullGlobalOutbound, overrideGlobalOutbound, and a list of hosts: the default is none, not the supervisor's own.
+func TestEgress(t *testing.T) {
+	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Errorf("%s %s got out", r.Method, r.URL) }))
+	defer outside.Close()
+	_, port, _ := net.SplitHostPort(outside.Listener.Addr().String())
+	s := staged(t)
+	fetch := func(name, u string) (string, *fault) {
+		a := s.Do("GET", s.path("on", name, "/fetch?u="+escape(u)), nil)
+		return string(a.Body), faultIn(t, a)
+	}
+	if _, f := fetch("none", outside.URL); f == nil || f.Code != "no_egress" {
+		t.Errorf("without egress: %+v", f)
+	}
+	a := s.Do("GET", s.path("on", "none", "/fetch?default&u="+escape(outside.URL)), nil)
+	if f := faultIn(t, a); f == nil || !strings.Contains(f.Message, "no egress") {
+		t.Errorf("http.DefaultClient without egress: %+v", f)
+	}
+	s.plan("via", plan{"via": plan{"service": "desk", "props": "token"}})
+	for _, path := range []string{"/fetch?u=", "/fetch?default&u="} {
+		for _, u := range []string{"http://api.test/pay?x=1", "https://api.test/pay", outside.URL + "/"} {
+			a := s.Do("GET", s.path("on", "via", path+escape(u)), nil)
+			var said string
+			json.Unmarshal(a.Body, &said)
+			if want := fmt.Sprintf("200 POST %s as token with \"ping\"", u); said != want {
+				t.Errorf("via: %d %s, wanted %s", a.Status, a.Body, want)
+			}
+		}
+	}
+	if got, f := fetch("via", "http://forbidden.test/"); f != nil || !strings.Contains(got, "403 refused by the director") {
+		t.Errorf("refused by the supervisor: %s %+v", got, f)
+	}
+	s.plan("list", plan{"hosts": []string{"127.0.0.1:" + port, "localhost:" + port, "[::1]:" + port, "169.254.169.254", "10.0.0.1", "0.0.0.0:" + port, "*"}})
+	for _, u := range []string{outside.URL, "http://localhost:" + port, "http://[::1]:" + port, "http://169.254.169.254/latest/", "http://10.0.0.1/", "http://0.0.0.0:" + port, "http://2130706433:" + port + "/", "http://[::ffff:127.0.0.1]:" + port, s.healthz()} {
+		if got, f := fetch("list", u); f == nil || f.Code != "egress_denied" && !strings.Contains(f.Message, "no such host") {
+			t.Errorf("%s: %s %+v", u, got, f)
+		}
+	}
+	s.plan("few", plan{"hosts": []string{"api.test"}})
+	if got, f := fetch("few", "http://other.test/"); f == nil || f.Code != "egress_denied" || !strings.Contains(f.Message, "other.test") {
+		t.Errorf("a host that is not listed: %s %+v", got, f)
+	}
+}
+
+func (s *stage) healthz() string { return "http://" + s.Addr + "/_fgw/healthz" }
+
+// A dynamic worker has no name and no database, one process for each call, and nothing of it stays.
+func TestDynamicWorkers(t *testing.T) {
+	s := staged(t)
+	bare := plan{"env": plan{"BEHAVE": "stateless", "COLOUR": "blue"}, "props": "p"}
+	var k [2]kid
+	for i := range k {
+		a := s.load(bare, "/who")
+		if err := json.Unmarshal(a.Body, &k[i]); err != nil {
+			t.Fatalf("%v in %d %s", err, a.Status, a.Body)
+		}
+	}
+	if k[0].Born == k[1].Born || k[0].Name != "" || k[0].Colour != "blue" || k[0].Props != "p" {
+		t.Errorf("workers %+v", k)
+	}
+	if f := faultIn(t, s.load(bare, "/count")); f == nil || f.Code != "no_database" {
+		t.Errorf("its database: %+v", f)
+	}
+	if f := faultIn(t, s.load(bare, "/fetch?u=http://x.test/")); f == nil || f.Code != "no_egress" {
+		t.Errorf("its egress: %+v", f)
+	}
+	bare["services"] = plan{"desk": plan{"service": "desk", "props": "w"}}
+	if a := s.load(bare, "/ask/tea"); !strings.Contains(string(a.Body), "hello w at /tea") {
+		t.Errorf("its service: %d %s", a.Status, a.Body)
+	}
+	a := s.Do("POST", s.path("load", "", "/echo"), strings.NewReader(strings.Repeat("abc", 50_000)), "Plan", text(t, bare))
+	if a.Status != 200 || len(a.Body) != 150_000 {
+		t.Errorf("its echo: %d, %d bytes", a.Status, len(a.Body))
+	}
+	if got := s.databases(); got != "0" {
+		t.Errorf("databases %s", got)
+	}
+	if list := s.Text("GET", s.path("list", "", ""), ""); strings.TrimSpace(list) != "[]" {
+		t.Errorf("children %s", list)
+	}
+	rig.Eventually(t, rawWait, "no worker is left", func() bool { return len(s.facets()) == 1 })
+}
+
+// facets are the processes of facets that run.
+func (s *stage) facets() (found []rig.Process) {
+	for _, p := range rig.Descendants(s.PID()) {
+		if p.Name == "facet" {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// A dynamic worker with an id is kept while it is busy and for its idle time: load runs once.
+func TestDynamicWorkerByID(t *testing.T) {
+	s := staged(t)
+	s.plan("w", plan{"env": plan{"BEHAVE": "stateless"}})
+	for i := range 3 {
+		if got := s.Text("GET", s.path("worker", "w", "/mem"), ""); got != fmt.Sprint(i) {
+			t.Errorf("call %d got %s", i, got)
+		}
+	}
+	s.plan("v", plan{"env": plan{"BEHAVE": "stateless"}})
+	if got := s.Text("GET", s.path("worker", "v", "/mem"), ""); got != "0" {
+		t.Errorf("another id got %s", got)
+	}
+	if n := s.starts("w"); n != 1 {
+		t.Errorf("load ran %d times", n)
+	}
+	s.Must("namespaces", "set", "t", "idle_timeout=300ms")
+	s.object = "brief"
+	s.plan("w", plan{"env": plan{"BEHAVE": "stateless"}})
+	c := s.Dial("GET " + s.path("worker", "w", "/wait?begin&door=d") + " HTTP/1.1\nHost: localhost\n\n")
+	resp := c.Answer("GET")
+	time.Sleep(time.Second) // three idle times must pass for this to say anything
+	if got := s.Text("GET", s.path("worker", "w", "/mem"), ""); got != "0" || s.starts("w") != 1 {
+		t.Errorf("a busy worker was let go: %s, %d starts", got, s.starts("w"))
+	}
+	s.Text("GET", s.path("worker", "w", "/open?door=d"), "")
+	var b [64]byte
+	if n, err := resp.Body.Read(b[:]); n == 0 {
+		t.Errorf("the long call got %v", err)
+	}
+	c.Close()
+	rig.Eventually(t, rawWait, "it is let go", func() bool { // a call in less than its idle time would keep it
+		time.Sleep(time.Second)
+		return s.Text("GET", s.path("worker", "w", "/mem"), "") == "0"
+	})
+}
+
+// sdk.Executable: a file that the supervisor has runs as a child; what is none is refused and says why.
+func TestExecutable(t *testing.T) {
+	s := staged(t)
+	exe, err := os.ReadFile(rig.App(t, "troupe", "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.plan("a", plan{"exe": true})
+	for _, bad := range []string{"", "#!/bin/sh\nexit\n", string(exe[:1<<20])} {
+		s.Text("PUT", s.path("exe", "", ""), bad)
+		a := s.Do("GET", s.path("on", "a", "/count"), nil)
+		if p := a.Problem(); a.Status != 400 || p.Code != "bad_request" || !strings.Contains(p.Message, "executable") {
+			t.Errorf("%d bytes: %d %s", len(bad), a.Status, a.Body)
+		}
+	}
+	s.Text("PUT", s.path("exe", "", ""), string(exe))
+	s.expect("a", "/count", "0")
+	if k := s.who("a"); k.Edition != "other" || k.Version != 0 {
+		t.Errorf("runs %+v", k)
+	}
+}
