@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/registry"
@@ -103,6 +105,10 @@ func asError(err error) *Error {
 			status = http.StatusUnprocessableEntity
 		}
 		return &Error{Status: status, Code: f.Code, Message: f.Message}
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // the error names a path of the gateway's
+		return &Error{Status: http.StatusInsufficientStorage, Code: "disk_full", Message: "the disk of the gateway's data directory is full",
+			Hint: "free some space there; nothing was stored"}
 	}
 	for _, r := range rules {
 		if errors.Is(err, r.err) {

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -119,7 +120,16 @@ func (s *server) versions(r *http.Request) (any, error) {
 }
 
 // deploy refuses before it reads the body what it can refuse by name.
-func (s *server) deploy(r *http.Request) (any, error) {
+// maxRefused is how much of a bundle that is refused is read all the same: by far most bundles.
+const maxRefused = 128 << 20
+
+func (s *server) deploy(r *http.Request) (_ any, err error) {
+	// A refusal must find a client that listens: one that is cut off while it sends knows only that.
+	defer func() {
+		if err != nil {
+			io.CopyN(io.Discard, r.Body, maxRefused)
+		}
+	}()
 	ns, app, err := s.app(r)
 	if err != nil {
 		return nil, err

@@ -26,16 +26,24 @@ func cpuSeconds(pid int) float64 {
 			sum += n * tick
 		}
 	}
+	for _, child := range children(pid) {
+		sum += cpuSeconds(child)
+	}
+	return sum
+}
+
+// children are the processes that one has started and that have not ended.
+func children(pid int) (pids []int) {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, list := range lists {
 		text, _ := os.ReadFile(list)
 		for child := range strings.FieldsSeq(string(text)) {
-			if pid, err := strconv.Atoi(child); err == nil {
-				sum += cpuSeconds(pid)
+			if n, err := strconv.Atoi(child); err == nil {
+				pids = append(pids, n)
 			}
 		}
 	}
-	return sum
+	return pids
 }
 
 // cost is a load side that also counts the CPU time of those who serve.

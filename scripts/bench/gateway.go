@@ -109,6 +109,16 @@ func (b *bench) run(args ...string) error {
 	return nil
 }
 
+// gatewayPID is the process that serves, a child of the one that was started.
+func (g *gateway) gatewayPID() int {
+	for _, pid := range children(g.cmd.Process.Pid) {
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.HasPrefix(name, []byte("fgw-gateway")) {
+			return pid
+		}
+	}
+	return g.cmd.Process.Pid
+}
+
 func (g *gateway) stop() {
 	if g.admin != nil {
 		g.admin.Close()

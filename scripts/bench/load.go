@@ -28,7 +28,7 @@ func (l *loaded) perSecond() float64 { return float64(l.Requests) / l.Seconds }
 // load runs a load generator in a process of its own, so that its cost is the same whatever it measures. %d in the path is
 // replaced by a number that counts from from, one for each request.
 func (b *bench) load(addr, path string, conns, from int, stop ...string) (*loaded, error) {
-	args := append([]string{"load", "-addr", addr, "-path", path, "-conns", strconv.Itoa(conns), "-from", strconv.Itoa(from)}, stop...)
+	args := append([]string{"load", "-addr", addr, "-path", path, "-conns", strconv.Itoa(conns), "-from", strconv.Itoa(from), "-group", b.groups.load}, stop...)
 	cmd := exec.Command(b.self, args...)
 	cmd.SysProcAttr = diesWithUs()
 	cmd.Stderr = os.Stderr
@@ -49,8 +49,14 @@ func loadMain(args []string) error {
 	lasting := set.Duration("for", 0, "how long")
 	count := set.Int("n", 0, "how many requests, on each connection, instead")
 	from := set.Int("from", 0, "the number that %d in the path begins with")
+	group := set.String("group", "", "a cgroup to join")
 	set.Parse(args)
 
+	if *group != "" {
+		if err := joinGroup(*group); err != nil {
+			return err
+		}
+	}
 	times := make([][]float64, *conns)
 	errs := make([]error, *conns)
 	var all sync.WaitGroup

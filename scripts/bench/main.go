@@ -33,7 +33,8 @@ type bench struct {
 	gateway             *gateway
 	floors              floors
 	peer                *workerd // nil without
-	warming             time.Duration
+	groups              leveled
+	warming             time.Duration // of the gateway's build cache
 	ends                []func()
 }
 
@@ -160,13 +161,12 @@ func (b *bench) prepare(fgw string) (err error) {
 	if err := goBuild("scripts/bench/app", b.app); err != nil {
 		return err
 	}
-	if err := b.startFloors(); err != nil {
-		return err
+	for _, start := range []func() error{b.startGateway, b.level, b.startFloors, b.startPeer} {
+		if err := start(); err != nil {
+			return err
+		}
 	}
-	if err := b.startPeer(); err != nil {
-		return err
-	}
-	return b.startGateway()
+	return nil
 }
 
 func (b *bench) end() {
