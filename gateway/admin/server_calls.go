@@ -124,12 +124,6 @@ func (s *server) versions(r *http.Request) (any, error) {
 const maxRefused = 128 << 20
 
 func (s *server) deploy(r *http.Request) (_ any, err error) {
-	// A refusal must find a client that listens: one that is cut off while it sends knows only that.
-	defer func() {
-		if err != nil {
-			io.CopyN(io.Discard, r.Body, maxRefused)
-		}
-	}()
 	ns, app, err := s.app(r)
 	if err != nil {
 		return nil, err
@@ -153,6 +147,12 @@ func (s *server) deploy(r *http.Request) (_ any, err error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", bundle.ErrTooLarge, r.ContentLength, limit)
 	}
+	// A refusal must find a client that listens: one that is cut off while it sends knows only that.
+	defer func() {
+		if err != nil {
+			io.CopyN(io.Discard, r.Body, maxRefused)
+		}
+	}()
 	hash, bytes, err := s.Bundles.Put(r.Context(), r.Body, limit, func(f *os.File) error { return bundle.Check(f) })
 	if err != nil {
 		return nil, err

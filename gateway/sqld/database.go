@@ -173,11 +173,12 @@ func (db *database) giveBack(c *conn) {
 		db.drop(c)
 		return
 	}
+	db.w.returned(c)
 	db.mu.Lock()
-	db.idle = append(db.idle, c)
+	db.idle = append(db.idle, c) // another task may have it from here on
 	db.lastUsed = time.Now()
 	db.mu.Unlock()
-	db.w.returned(c)
+	db.w.trim()
 }
 
 // drop closes a connection that is nobody's. A broken one is left as it is: its

@@ -6,5 +6,5 @@ package sqld
 // takes, allowance the time that statements are given.
 const (
 	slack     = 40
-	allowance = 4
+	allowance = 8
 )

@@ -175,12 +175,18 @@ func (w *worker) broke(ch *channel, reason string, stack []byte) {
 	w.notify(&control.Message{Op: control.Broken, Channel: ch.id, Error: reason, Reason: string(stack)}, true)
 }
 
-// returned puts a connection into the list of idle ones, and closes others where they hold too much.
+// returned puts a connection into the list of idle ones. Its database must not offer it before.
 func (w *worker) returned(c *conn) {
-	c.returned = time.Now()
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.returned = time.Now()
 	w.idle = append(w.idle, c)
 	c.pos = len(w.idle) - 1
+}
+
+// trim closes idle connections where they hold too much.
+func (w *worker) trim() {
+	w.mu.Lock()
 	over := len(w.idle) > w.maxIdle
 	w.mu.Unlock()
 	if over || sqlite.Total() > w.idleBytes {
