@@ -22,7 +22,7 @@ func newCommand() *cli.Command {
 		Description: "The app builds with the Go toolchain and fgw alone: all that it imports is in its vendor directory.\n" +
 			"main.go is the app, main_test.go its tests; `go run .` in DIR tries it without a gateway.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "template", Usage: "what to start from: `NAME` is guestbook, canvas or counter", Value: "guestbook"},
+			&cli.StringFlag{Name: "template", Usage: "what to start from: `NAME` is guestbook, canvas, counter or appmaker (a supervisor)", Value: "guestbook"},
 		},
 		Action: func(c *cli.Context) error {
 			args, err := arguments(c, 1, 1)

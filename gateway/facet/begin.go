@@ -258,7 +258,10 @@ func diagnosticsText(found []wire.Diagnostic) string {
 		if i > 0 {
 			s += "\n"
 		}
-		s += fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
+		if d.File != "" {
+			s += fmt.Sprintf("%s:%d:%d: ", d.File, d.Line, d.Column)
+		}
+		s += d.Message
 	}
 	return s
 }
