@@ -255,7 +255,6 @@ func facetError(err error) error {
 		// was closed while it was read: the client's side of the exchange has failed.
 		return fmt.Errorf("%w: its stream was closed", ErrClientGone)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, yamux.ErrConnectionReset),
-		errors.Is(err, yamux.ErrTimeout), // we closed it
 		errors.Is(err, yamux.ErrSessionShutdown), errors.Is(err, yamux.ErrStreamClosed), errors.Is(err, io.ErrClosedPipe):
 		return fmt.Errorf("%w: %w", ErrFacetGone, err)
 	}
