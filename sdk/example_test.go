@@ -39,7 +39,7 @@ var (
 )
 
 func ExampleFacet_DB() {
-	tx, err := f.DB().BeginTx(ctx, nil) // waits for its turn to write
+	tx, err := f.DB().BeginTx(ctx, nil) // to write; others wait for their turn
 	if err != nil {
 		return
 	}

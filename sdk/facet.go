@@ -68,7 +68,8 @@ func (f *Facet) Version() int { return f.start.Version }
 // where the column was declared DATE, DATETIME or TIMESTAMP, time.Time. Arguments may be of these types, any integer
 // or boolean, time.Time (stored as text, in UTC) and whatever driver.Valuer gives.
 //
-// BeginTx waits its turn to write at once (BEGIN IMMEDIATE) unless TxOptions.ReadOnly says otherwise; isolation is
+// A transaction begins to write (BEGIN IMMEDIATE) unless TxOptions.ReadOnly says otherwise, and waits its turn for that with its first
+// statement, or in BeginTx itself where the context has a deadline; isolation is
 // always serializable. A plain read waits for nobody. Contexts cancel statements, and their deadlines hold. At most 16
 // connections are open at once; a statement of the same connection may run while a result is open. A statement that
 // reaches a limit fails with an error that matches ErrLimit, and the connection lives on. Errors are *SQLError.
