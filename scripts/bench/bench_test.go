@@ -105,6 +105,18 @@ func TestPrivateBytes(t *testing.T) {
 	}
 }
 
+func TestCostOfAProcess(t *testing.T) {
+	c := &cost{pids: []int{os.Getpid()}}
+	before := c.now()
+	before[1<<30] = 1000 // has ended since
+	for now := c.now()[os.Getpid()]; now < before[os.Getpid()]+5*tick; now = c.now()[os.Getpid()] {
+	}
+	c.add(before, 10)
+	if c.seconds < 5*tick || c.seconds > 10 || c.each() < 1e6*5*tick/10-1 {
+		t.Errorf("%v s, %v µs each", c.seconds, c.each())
+	}
+}
+
 func TestChoose(t *testing.T) {
 	if all, err := choose(""); err != nil || len(all) != len(measurements) {
 		t.Errorf("no choice gives %d of %d: %v", len(all), len(measurements), err)

@@ -11,25 +11,23 @@ import (
 // tick is the unit of CPU time in /proc, 1/100 s on every Linux that Go runs on.
 const tick = 0.01
 
-// cpuSeconds is what a process and all its descendants have computed. It tells what a request costs even where other work
-// on the machine keeps the requests waiting.
-func cpuSeconds(pid int) float64 {
+// cpuSeconds adds what a process and all its descendants have computed, each by its own. It tells what a request costs even where
+// other work on the machine keeps the requests waiting.
+func cpuSeconds(pid int, into map[int]float64) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0 // it has ended
+		return // it has ended
 	}
-	var sum float64
 	// The name, which is in parentheses, may hold anything; the times are fields 14 and 15.
 	if f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])); len(f) > 12 {
 		for _, s := range f[11:13] {
 			n, _ := strconv.ParseFloat(s, 64)
-			sum += n * tick
+			into[pid] += n * tick
 		}
 	}
 	for _, child := range children(pid) {
-		sum += cpuSeconds(child)
+		cpuSeconds(child, into)
 	}
-	return sum
 }
 
 // children are the processes that one has started and that have not ended.
@@ -53,11 +51,21 @@ type cost struct {
 	requests int
 }
 
-func (c *cost) now() (sum float64) {
+func (c *cost) now() map[int]float64 {
+	found := map[int]float64{}
 	for _, pid := range c.pids {
-		sum += cpuSeconds(pid)
+		cpuSeconds(pid, found)
 	}
-	return sum
+	return found
+}
+
+// add counts what was computed since before. A process that has ended in the meantime took its count along: it
+// is left out, where a difference of sums would subtract all that it ever did.
+func (c *cost) add(before map[int]float64, requests int) {
+	for pid, now := range c.now() {
+		c.seconds += now - before[pid]
+	}
+	c.requests += requests
 }
 
 // each is the CPU time of one request, in microseconds.

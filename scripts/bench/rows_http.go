@@ -20,7 +20,7 @@ func (b *bench) counted(addr, path, lasting string, c *cost) side {
 		if err != nil {
 			return 0, err
 		}
-		c.seconds, c.requests = c.seconds+c.now()-before, c.requests+l.Requests
+		c.add(before, l.Requests)
 		return l.perSecond(), nil
 	}
 }
