@@ -52,11 +52,11 @@ tested() { # ARGUMENT...
 }
 
 # The packages whose tests can run under the race detector. It needs cgo, under
-# which the launcher, which changes all threads at once, can't be built; and
+# which the launcher and builders, which change all threads at once, can't be built; and
 # what starts a gateway starts bin/fgw, which is another program.
 race() ( # a shell of its own, for its environment
     local packages
-    packages=$(go list ./... | grep -vE '/(cmd|scripts|sandboxd|seccomp|e2e)(/|$)')
+    packages=$(go list ./... | grep -vE '/(cmd|scripts|sandboxd|seccomp|gateway/build|gateway/e2e)(/|$)')
     export CGO_ENABLED=1
     tested -race -short -gcflags=all=-d=checkptr=0 -timeout 10m $packages
 )
