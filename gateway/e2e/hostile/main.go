@@ -67,7 +67,7 @@ var modes = map[string]func(*peer){
 	}),
 	"reset":         answering(nil, func(p *peer, s *stream) { p.frame(typeWindow, flagRST, s.id, 0) }),
 	"unasked":       answering(nil, func(p *peer, s *stream) { hello(p, s); p.flood(s) }),
-	"mute":          answering(nil, func(*peer, *stream) {}),
+	"mute":          answering(nil, nil),
 	"never-reads":   func(p *peer) { p.greet(); p.deafAfterReady() },
 	"never-credits": answering(func(p *peer) { p.stingy = true }, hello),
 	"exit-answering": answering(nil, func(p *peer, s *stream) {

@@ -180,7 +180,7 @@ func (p *peer) pump(answer func(*peer, *stream), begin func()) {
 	}
 }
 
-// take collects what came on a stream.
+// take collects what came on a stream; without answer it drops the requests.
 func (p *peer) take(s *stream, data []byte, answer func(*peer, *stream), begin func()) {
 	s.got = append(s.got, data...)
 	if s.kind == 0 {
@@ -192,15 +192,13 @@ func (p *peer) take(s *stream, data []byte, answer func(*peer, *stream), begin f
 			begin()
 		}
 	}
-	if s.kind != 2 {
+	if s.kind != 2 || answer == nil { // nothing of it will be used: a large body must not fill the peer's memory
 		s.got = nil
 		return
 	}
 	if i := bytes.Index(s.got, []byte("\r\n\r\n")); i >= 0 && len(s.got)-i-4 >= contentLength(s.got[:i]) {
 		s.got = nil
-		if answer != nil {
-			answer(p, s)
-		}
+		answer(p, s)
 	}
 }
 
