@@ -1,7 +1,6 @@
 package front
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"math"
@@ -52,7 +51,7 @@ func traceparent(r *http.Request) string {
 		return given
 	}
 	var b [24]byte
-	rand.Read(b[:])
+	random(b[:])
 	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01"
 }
 

@@ -10,10 +10,11 @@ package front
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -269,8 +270,18 @@ func (f *Front) fail(w http.ResponseWriter, r *http.Request, id string, err erro
 	WriteProblem(w, id, p)
 }
 
+// newRequestID makes an id that no other request has. It is no secret, so the runtime's generator will do, which costs
+// a hundredth of a call to the kernel's.
 func newRequestID() string {
 	var b [12]byte
-	rand.Read(b[:])
+	random(b[:])
 	return hex.EncodeToString(b[:])
+}
+
+// random fills b, whose length is a multiple of four.
+func random(b []byte) {
+	for len(b) > 0 {
+		binary.BigEndian.PutUint32(b, rand.Uint32())
+		b = b[4:]
+	}
 }

@@ -118,7 +118,12 @@ func appendHead(b []byte, r *http.Request, q *Request, length int64) []byte {
 // appendLine appends one header line. Names and values come from net/http's parser, or
 // from the gateway itself; a line break in one would end the head, so it is dropped all the same.
 func appendLine(b []byte, name, value string) []byte {
-	if strings.ContainsAny(value, "\r\n\x00") || strings.ContainsAny(name, "\r\n: \x00") {
+	for i := range len(value) {
+		if c := value[i]; c == '\r' || c == '\n' || c == 0 {
+			return b
+		}
+	}
+	if strings.ContainsAny(name, "\r\n: \x00") {
 		return b
 	}
 	b = append(b, name...)

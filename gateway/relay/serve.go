@@ -63,6 +63,8 @@ type exchange struct {
 	st      *stream
 	asked   func() // told once that the facet asks for a held body; nil without one
 	up      *upload
+	// headCame lifts the limit of the time to the answer's head.
+	headCame func()
 }
 
 // small sends head and body in one write and then reads, all on this goroutine.
@@ -84,14 +86,19 @@ func (x *exchange) small() error {
 		return err
 	}
 	x.st = st
-	stop := context.AfterFunc(x.r.Context(), st.close)
-	defer stop()
-	x.limit()
+	var until time.Time
+	if x.o.HeadTimeout > 0 {
+		until = time.Now().Add(x.o.HeadTimeout)
+	}
+	w := &watch{}
+	w.start(st, x.r.Context(), until)
+	defer w.end()
+	x.headCame = w.lift
 	if _, err := st.raw.Write(b); err != nil {
 		return x.finish(false, x.sendError(err))
 	}
 	again, err := x.answer()
-	return x.finish(again && stop(), err)
+	return x.finish(w.end() && again, err)
 }
 
 // streaming sends the body from a goroutine of its own while the answer is read.
@@ -115,6 +122,7 @@ func (x *exchange) streaming() error {
 	}
 	x.up = up
 	x.limit()
+	x.headCame = st.unlimitTime
 	if _, err := st.raw.Write(appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
 		x.w.Header().Set("Connection", "close")
 		return x.finish(false, x.sendError(err))
@@ -168,7 +176,6 @@ func (x *exchange) finish(again bool, err error) error {
 // answer reads the answer's head and body and passes them on. It reports whether
 // the stream is at the end of an exchange and may carry another.
 func (x *exchange) answer() (again bool, err error) {
-	st := x.st
 	resp, err := x.head()
 	if err != nil {
 		var timeout interface{ Timeout() bool }
@@ -177,7 +184,7 @@ func (x *exchange) answer() (again bool, err error) {
 		}
 		return false, facetError(err)
 	}
-	st.unlimitTime()
+	x.headCame()
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusSwitchingProtocols:

@@ -169,6 +169,7 @@ func (s *stream) unlimitTime() {
 	defer s.mu.Unlock()
 	if s.bounded && !s.closed {
 		s.raw.SetReadDeadline(time.Time{})
+		s.raw.SetWriteDeadline(time.Time{})
 	}
 	s.bounded = false
 }
