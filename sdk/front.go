@@ -63,7 +63,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if s != nil && f.facet.start.Children { // it may hand the request over
 		t := &trackedWriter{ResponseWriter: w}
-		x := &exchange{s: s, w: t, body: body}
+		x := &exchange{s: s, w: t, sent: r.Header.Clone(), body: body}
 		seen := r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 		if body != nil {
 			body.seen = seen

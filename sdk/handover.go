@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -15,6 +17,7 @@ import (
 type exchange struct {
 	s    *stream
 	w    *trackedWriter
+	sent http.Header  // as the gateway sent it; the handler may change the request's own
 	body *requestBody // nil: there is none
 }
 
@@ -72,7 +75,10 @@ func (t *trackedWriter) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 func (s *Stub) handOver(x *exchange, r *http.Request) {
 	call, done := s.begin()
 	defer done()
-	h := wire.Handover{Name: call.Name, Start: call.Start, Method: r.Method, Target: r.URL.RequestURI(), Header: r.Header}
+	h := wire.Handover{Name: call.Name, Start: call.Start, Method: r.Method, Target: r.URL.RequestURI()}
+	if h.Same = maps.EqualFunc(r.Header, x.sent, slices.Equal); !h.Same {
+		h.Header = r.Header
+	}
 	if call.Op == wire.OpWorker {
 		h.Worker = &wire.Worker{ID: call.ID, IdleMS: call.IdleMS}
 	}

@@ -32,7 +32,10 @@ func (in *instance) handover(q *relay.Request, o *relay.Options) func(http.Respo
 			return err
 		}
 		child := r.WithContext(r.Context())
-		child.Method, child.Header = h.Method, h.Header
+		child.Method = h.Method
+		if !h.Same {
+			child.Header = h.Header
+		}
 		if child.Header == nil {
 			child.Header = http.Header{}
 		}

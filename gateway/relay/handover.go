@@ -1,10 +1,13 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/hashicorp/yamux"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -20,7 +23,7 @@ func (e *HandedOver) Unwrap() error { return e.Err }
 // read and dropped before its stream is given up instead.
 const maxDropped = 64 << 10
 
-// dropTime is how long that answer may take once the facet was told that the other is through.
+// dropTime is how long that answer may take to begin once the facet was told that the other is through, and to end.
 const dropTime = 5 * time.Second
 
 // handover serves the request from the facet that this one names. Its body, unless
@@ -38,14 +41,35 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 	if _, werr := x.st.raw.Write([]byte{0}); werr != nil || err != nil {
 		return false, err
 	}
-	x.st.readBefore(time.Now().Add(dropTime))
-	x.st.limitHead()
-	final, rerr := http.ReadResponse(x.st.br, x.r)
-	x.st.unlimit()
-	if rerr != nil {
+	// Its answer is of no use to anybody: it is dropped when the stream is wanted again.
+	x.st.owes, x.st.asked = time.Now(), &http.Request{Method: x.r.Method}
+	return true, nil
+}
+
+// paid reads and drops the answer that a facet which handed its request over still owes. It reports whether the stream
+// can carry another request; where the answer has not even begun, it says so by an error, and that can be asked again.
+func (st *stream) paid() (bool, error) {
+	late := time.Since(st.owes) > dropTime
+	st.readBefore(time.Now())
+	_, err := st.br.Peek(1)
+	if errors.Is(err, yamux.ErrTimeout) && !late {
+		return false, errOwes
+	}
+	if err != nil {
 		return false, nil // the client has its answer; only the stream is lost
 	}
-	n, rerr := io.CopyN(io.Discard, final.Body, maxDropped)
-	x.st.readBefore(time.Time{})
-	return rerr == io.EOF && n < maxDropped && !final.Close && final.StatusCode >= 200, nil
+	st.readBefore(time.Now().Add(dropTime))
+	st.limitHead()
+	final, err := http.ReadResponse(st.br, st.asked)
+	st.unlimit()
+	if err != nil {
+		return false, nil
+	}
+	n, err := io.CopyN(io.Discard, final.Body, maxDropped)
+	st.readBefore(time.Time{})
+	st.owes = time.Time{}
+	return err == io.EOF && n < maxDropped && !final.Close && final.StatusCode >= 200 && st.br.Buffered() == 0, nil
 }
+
+// errOwes means that an answer that is owed has not begun yet.
+var errOwes = errors.New("the facet has not answered yet")

@@ -146,3 +146,40 @@ func TestHandoverAfterReading(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Nobody waits for the answer that a facet still owes after it has handed its request over: not the client, nor the next
+// request, which gets another stream; and once it has come, the stream carries requests again.
+func TestHandoverOwed(t *testing.T) {
+	child := facet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "child") }), nil)
+	streams := make(chan io.Writer, 8)
+	pay := make(chan struct{})
+	up := byHand(t, func(st io.Writer, br *bufio.Reader, r *http.Request) {
+		streams <- st
+		io.WriteString(st, "HTTP/1.1 199 Handover\r\nFgw-Handover: child\r\n\r\n")
+		br.ReadByte()
+		<-pay
+		io.WriteString(st, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+	})
+	ask := func() io.Writer {
+		t.Helper()
+		w := httptest.NewRecorder()
+		err := up.Serve(w, httptest.NewRequest("GET", "/", nil), &Request{Target: "/", Hold: true}, &Options{
+			Handover: func(w http.ResponseWriter, r *http.Request, _ string, _ http.Header) error {
+				return child.Serve(w, r, &Request{Target: "/"}, &Options{})
+			}})
+		if err != nil || w.Body.String() != "child" {
+			t.Fatalf("%q, %v", w.Body, err)
+		}
+		return <-streams
+	}
+	first, second := ask(), ask()
+	if first == second {
+		t.Fatal("the stream carried a second request before the first was answered")
+	}
+	close(pay)
+	used := map[io.Writer]bool{}
+	waitFor(t, func() bool { used[ask()] = true; return used[first] && used[second] })
+	if len(used) > 3 { // the third, where neither of them had been paid yet
+		t.Errorf("%d streams were opened", len(used))
+	}
+}

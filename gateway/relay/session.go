@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +87,8 @@ type Session struct {
 
 	mu   sync.Mutex
 	idle []*stream // most recently used last; guarded by mu
+	// owing are streams on which the facet has yet to answer a request that it handed over, oldest first; guarded by mu.
+	owing []*stream
 }
 
 // NewSession relays over mux. gate is called after each read from the facet and returns
@@ -102,6 +106,9 @@ type stream struct {
 	// negative means no limit. It is used by the reading goroutine only.
 	left int
 	back func()
+	// owes is since when the facet owes the answer to a request that it handed over, asked; zero: it doesn't.
+	owes  time.Time
+	asked *http.Request
 
 	mu      sync.Mutex
 	closed  bool // guarded by mu
@@ -185,16 +192,42 @@ func (s *stream) readBefore(t time.Time) {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 8<<10) }}
 
-// open takes an idle stream or opens one.
-func (s *Session) open() (*stream, error) {
-	s.mu.Lock()
-	if n := len(s.idle); n > 0 {
-		st := s.idle[n-1]
-		s.idle = s.idle[:n-1]
+// take takes a stream that is kept, nil where there is none.
+func (s *Session) take() *stream {
+	for {
+		s.mu.Lock()
+		if n := len(s.idle); n > 0 {
+			st := s.idle[n-1]
+			s.idle = s.idle[:n-1]
+			s.mu.Unlock()
+			return st
+		}
+		if len(s.owing) == 0 {
+			s.mu.Unlock()
+			return nil
+		}
+		st := s.owing[0]
+		s.owing = slices.Delete(s.owing, 0, 1)
 		s.mu.Unlock()
+		paid, err := st.paid()
+		switch {
+		case paid:
+			return st
+		case errors.Is(err, errOwes): // and those that came after it most likely, too
+			s.mu.Lock()
+			s.owing = slices.Insert(s.owing, 0, st)
+			s.mu.Unlock()
+			return nil
+		}
+		st.close()
+	}
+}
+
+// open takes a stream that is kept or opens one.
+func (s *Session) open() (*stream, error) {
+	if st := s.take(); st != nil {
 		return st, nil
 	}
-	s.mu.Unlock()
 	// A stream counts until the facet has closed it too, so that one which never
 	// does can't make us hold more and more of them.
 	if s.mux.NumStreams() >= wire.MaxStreams || !s.budget.Take() {
@@ -221,8 +254,12 @@ func (s *Session) keep(st *stream) {
 		return
 	}
 	s.mu.Lock()
-	if len(s.idle) < maxIdle {
-		s.idle = append(s.idle, st)
+	if len(s.idle)+len(s.owing) < maxIdle {
+		if st.owes.IsZero() {
+			s.idle = append(s.idle, st)
+		} else {
+			s.owing = append(s.owing, st)
+		}
 		st = nil
 	}
 	s.mu.Unlock()
@@ -234,10 +271,10 @@ func (s *Session) keep(st *stream) {
 // Close gives the session's streams back; requests in flight end by the mux's closing.
 func (s *Session) Close() {
 	s.mu.Lock()
-	idle := s.idle
-	s.idle = nil
+	kept := append(s.idle, s.owing...)
+	s.idle, s.owing = nil, nil
 	s.mu.Unlock()
-	for _, st := range idle {
+	for _, st := range kept {
 		st.close()
 	}
 }

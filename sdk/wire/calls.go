@@ -202,7 +202,10 @@ type Handover struct {
 	Worker *Worker             `json:"worker,omitempty"`
 	Method string              `json:"method"`
 	Target string              `json:"target"`
-	Header map[string][]string `json:"header"`
+	Header map[string][]string `json:"header,omitempty"`
+	// Same says that the headers are those that the facet was sent, in place of Header: to take them apart and put
+	// them together twice would cost more than all the rest.
+	Same bool `json:"same,omitempty"`
 }
 
 // Worker is a dynamic worker's id and idle time.
