@@ -1,10 +1,12 @@
 package main
 
 import (
-	"bufio"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -46,34 +48,56 @@ func TestSidesTakeTurns(t *testing.T) {
 	}
 }
 
-func TestReadAnswer(t *testing.T) {
-	const next = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!"
-	for _, c := range []struct{ name, answer, wrong string }{
-		{"plain", "HTTP/1.1 200 OK\r\nDate: today\r\ncontent-length: 6\r\n\r\nhello\n", ""},
-		{"empty", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""},
-		{"error", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy", "HTTP/1.1 503 Service Unavailable: busy"},
-		{"no length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "without a length"},
-		{"cut", "HTTP/1.1 200 OK\r\nContent-Le", "EOF"},
+func TestAnswerSize(t *testing.T) {
+	for _, c := range []struct {
+		name, answer string
+		size         int
+		wrong        string
+	}{
+		{"plain", "HTTP/1.1 200 OK\r\nDate: today\r\ncontent-length: 6\r\n\r\nhello\n", 57, ""},
+		{"without its body", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nDate: today\r\n\r\n", 57, ""},
+		{"empty", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 38, ""},
+		{"not whole", "HTTP/1.1 200 OK\r\nContent-Le", 0, ""},
+		{"error", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy", 0, "HTTP/1.1 503 Service Unavailable: busy"},
+		{"no length", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 0, "without a length"},
+		{"no number", "HTTP/1.1 200 OK\r\nContent-Length: -6\r\n\r\n", 0, "content-length"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := bufio.NewReader(strings.NewReader(c.answer))
-			if c.wrong == "" {
-				r = bufio.NewReader(strings.NewReader(c.answer + next))
+			size, err := answerSize([]byte(c.answer))
+			if c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) || c.wrong == "" && err != nil {
+				t.Fatalf("%v, want %q", err, c.wrong)
 			}
-			err := readAnswer(r)
-			if c.wrong != "" {
-				if err == nil || !strings.Contains(err.Error(), c.wrong) {
-					t.Fatalf("%v, want %s", err, c.wrong)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := readAnswer(r); err != nil {
-				t.Errorf("the answer after it: %v", err)
+			if size != c.size {
+				t.Errorf("%d bytes, want %d", size, c.size)
 			}
 		})
+	}
+}
+
+// The load generator asks as often as it should, for what it should, and takes nothing but whole answers for one.
+func TestLoad(t *testing.T) {
+	var asked sync.Map
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.URL.Path, true)
+		if r.URL.Path == "/bad" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		w.Write(make([]byte, 1000))
+	}))
+	defer srv.Close()
+	addr := srv.Listener.Addr().String()
+	l := loader{path: "/n%d", count: 3, from: 7}
+	if err := l.run(addr, 4); err != nil || len(l.times) != 12 {
+		t.Errorf("%d requests, %v", len(l.times), err)
+	}
+	for _, path := range []string{"/n7", "/n8", "/n9"} {
+		if _, ok := asked.Load(path); !ok {
+			t.Errorf("%s was not asked for", path)
+		}
+	}
+	l = loader{path: "/bad", count: 1}
+	if err := l.run(addr, 1); err == nil || !strings.Contains(err.Error(), "418") {
+		t.Errorf("%v", err)
 	}
 }
 
