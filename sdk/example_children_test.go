@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,16 @@ func ExampleFacets() {
 		return mux, nil
 	}
 	sdk.Serve(start)
+}
+
+// A setting that no child could be started with is refused where it is made.
+func ExampleFacet_Limits() {
+	http.HandleFunc("POST /memory", func(w http.ResponseWriter, r *http.Request) {
+		bytes, err := strconv.ParseInt(r.FormValue("bytes"), 10, 64)
+		if most := f.Limits().Memory; err != nil || bytes > most {
+			http.Error(w, fmt.Sprintf("memory is a number of bytes, at most %d", most), http.StatusBadRequest)
+		}
+	})
 }
 
 // A request whose answer the supervisor wants to read, and an error that says what became of it.
@@ -278,6 +289,7 @@ func ExampleAlarm_Get() {
 
 // run starts an app without a gateway and without a database.
 func run(start sdk.StartFunc) http.Handler {
+	http.DefaultClient.Transport = nil // a test of an instance inside a gateway leaves its own there
 	_, in, err := sdk.Boot(context.Background(), boot.Config{Start: &wire.Start{Namespace: "test", Object: "object"}, Log: slog.DiscardHandler}, start)
 	if err != nil {
 		panic(err)

@@ -47,6 +47,17 @@ func (l *Limits) wire() wire.Limits {
 	}
 }
 
+// Limits returns what this instance may use, and so the most that a child of it may be given. Rows is 0 where only the size of a
+// result is limited. Outside a gateway, where nobody enforces any, all are 0.
+func (f *Facet) Limits() Limits {
+	l := &f.start.Limits
+	return Limits{
+		Memory: l.Memory, Storage: l.Storage, CPU: float64(l.CPUMilli) / 1000, Processes: int(l.Processes),
+		StatementTime: time.Duration(l.StatementMS) * time.Millisecond, RequestTime: time.Duration(l.RequestMS) * time.Millisecond,
+		InFlight: int(l.InFlight), Rows: l.Rows,
+	}
+}
+
 // Binding is a service with the props that it has for one child: see Service.
 type Binding struct {
 	service string

@@ -357,6 +357,29 @@ func TestFailedMigrationLeavesTheData(t *testing.T) {
 	s.expect("foo", "/count", "2")
 }
 
+// A facet can ask what it may use: a child what it was given, and for the rest, like the director, what the namespace has.
+func TestLimitsAreTold(t *testing.T) {
+	s := staged(t)
+	s.Must("namespaces", "set", "t", "cpu=0.5", "statement_timeout=1s")
+	s.plan("a", plan{"memory": 64 << 20, "requestms": 1500, "rows": 7})
+	var own, kid struct {
+		Memory, Storage, Rows      int64
+		CPU                        float64
+		Processes, InFlight        int
+		StatementTime, RequestTime time.Duration
+	}
+	s.Get("/t/studio/limits", &own)
+	if own.Memory != 256<<20 || own.Storage != 1<<30 || own.Rows != 0 || own.CPU != 0.5 || own.Processes != 64 || own.InFlight != 64 ||
+		own.StatementTime != time.Second || own.RequestTime != time.Minute {
+		t.Errorf("the director has %+v", own)
+	}
+	s.Get(s.path("on", "a", "/limits"), &kid)
+	own.Memory, own.RequestTime, own.Rows = 64<<20, 1500*time.Millisecond, 7
+	if kid != own {
+		t.Errorf("the child has %+v, not %+v", kid, own)
+	}
+}
+
 // Errors of a running child reach the caller with message and stack, by both ways; the director lives on.
 func TestErrorsExplain(t *testing.T) {
 	s := staged(t)

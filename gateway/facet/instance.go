@@ -127,6 +127,7 @@ func (in *instance) start(ctx context.Context) error {
 	if in.spec, err = in.whatToRun(ctx, ns); err != nil {
 		return err
 	}
+	in.spec.Start.Limits = in.spec.told()
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	var database *os.File // the process's end of its channel

@@ -129,6 +129,15 @@ func objectProblem(err error) error {
 	return fmt.Errorf("look the object up: %w", err)
 }
 
+// told are the limits as the facet learns them.
+func (s *Spec) told() wire.Limits {
+	l := &s.Limits
+	return wire.Limits{
+		Memory: l.Memory, CPUMilli: l.CPUMilli, Storage: l.Storage, Processes: int64(l.Processes),
+		StatementMS: l.StatementTimeout.Milliseconds(), RequestMS: l.RequestTimeout.Milliseconds(), InFlight: int64(l.InFlight), Rows: s.Rows,
+	}
+}
+
 func sqlLimits(s *Spec) sqlpool.Limits {
 	return sqlpool.Limits{Storage: s.Limits.Storage, StatementTimeout: s.Limits.StatementTimeout, Rows: s.Rows}
 }

@@ -169,7 +169,7 @@ type Egress struct {
 	Via   *Binding `json:"via,omitempty"`
 }
 
-// Limits are a child's limits; 0 is its parent's own.
+// Limits are those of an instance in its start message. In a start answer they are the child's, where 0 is its parent's own.
 type Limits struct {
 	Memory      int64 `json:"memory,omitempty"`
 	CPUMilli    int64 `json:"cpu_milli,omitempty"`

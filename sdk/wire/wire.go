@@ -86,6 +86,7 @@ type Start struct {
 	Root        bool              `json:"root,omitempty"`
 	MaxStreams  int               `json:"max_streams"`
 	MaxSessions int               `json:"max_sessions"`
+	Limits      Limits            `json:"limits,omitzero"`
 }
 
 // Failed is the body of FrameFailed: why start did not return a handler.

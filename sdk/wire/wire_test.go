@@ -24,13 +24,13 @@ func golden(t *testing.T, what string, got []byte, want string) {
 }
 
 func TestGoldenHandshake(t *testing.T) {
-	start := &Start{Namespace: "n", Object: "\xff", Name: "a", MaxStreams: 32, MaxSessions: 16}
+	start := &Start{Namespace: "n", Object: "\xff", Name: "a", MaxStreams: 32, MaxSessions: 16, Limits: Limits{Memory: 1 << 28, Rows: 9}}
 	got, err := AppendStart(nil, start)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const body = `{"namespace":"n","object":"","name":"a","id":"","database":false,"max_streams":32,"max_sessions":16,"object_b64":"/w=="}`
-	golden(t, "the start message", got, "46475701 0001 0001 00000078"+hex.EncodeToString([]byte(body)))
+	const body = `{"namespace":"n","object":"","name":"a","id":"","database":false,"max_streams":32,"max_sessions":16,"limits":{"memory":268435456,"rows":9},"object_b64":"/w=="}`
+	golden(t, "the start message", got, "46475701 0001 0001 0000009f"+hex.EncodeToString([]byte(body)))
 
 	var b bytes.Buffer
 	if err := WriteAnswer(&b, 1, "not said"); err != nil {

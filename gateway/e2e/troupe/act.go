@@ -19,6 +19,7 @@ import (
 // acts adds what a player does as a program: who it is, how it ends, and the ways in which HTTP carries bytes.
 func (p *player) acts(mux *http.ServeMux) {
 	mux.HandleFunc("/who", p.who)
+	mux.HandleFunc("/limits", func(w http.ResponseWriter, r *http.Request) { answer(w, p.f.Limits(), nil) })
 	mux.HandleFunc("/mem", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, p.mem.Add(1)-1) })
 	mux.HandleFunc("/shared", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, shared.Add(1)) })
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("so long"); os.Exit(7) })

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk"
 	"github.com/facetgateway/fgw/sdk/facettest"
@@ -64,18 +66,21 @@ func TestNamesAndAddresses(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	for _, good := range []settings{{}, {Memory: minMemory, Storage: minStorage, RequestTime: minRequestTime}, {Egress: []string{"*", "api.example.com", "*.example.com:8443", "localhost", "192.0.2.1", "::1"}}} {
-		if err := good.check(); err != nil {
+		if err := good.check(sdk.Limits{Memory: minMemory, Storage: minStorage, RequestTime: time.Second}); err != nil {
 			t.Errorf("%+v: %v", good, err)
 		}
 	}
 	for _, bad := range []settings{
-		{Memory: minMemory - 1}, {Memory: -1}, {Storage: 1}, {RequestTime: 1}, {RequestTime: 1 << 62}, {Egress: []string{"https://example.com"}}, {Egress: []string{"a b"}},
+		{Memory: minMemory - 1}, {Memory: -1}, {Memory: 1<<30 + 1}, {Storage: 1<<30 + 1}, {RequestTime: 60_001}, {Storage: 1}, {RequestTime: 1}, {RequestTime: 1 << 62}, {Egress: []string{"https://example.com"}}, {Egress: []string{"a b"}},
 		{Egress: []string{"example.com:0"}}, {Egress: []string{"example.com:http"}}, {Egress: []string{"a.*.com"}}, {Egress: []string{""}}, {Egress: slices.Repeat([]string{"a"}, maxHosts+1)},
 	} {
 		var told requestError
-		if err := bad.check(); !errors.As(err, &told) {
+		if err := bad.check(sdk.Limits{Memory: 1 << 30, Storage: 1 << 30, RequestTime: time.Minute}); !errors.As(err, &told) {
 			t.Errorf("%+v: %v", bad, err)
 		}
+	}
+	if got := fmt.Sprint(choices(5000, 20_000, span, 1000, 20_000, 60_000)); got != "[{0 as much as the studio, 20 s false} {1000 1 s false} {5000 5 s true}]" {
+		t.Errorf("to choose from there is %s", got)
 	}
 	if got := hosts(" B.com, a.com\r\na.com;c.com "); !slices.Equal(got, []string{"a.com", "b.com", "c.com"}) {
 		t.Errorf("hosts %q", got)

@@ -101,7 +101,7 @@ func (s *studio) rollback(ctx context.Context, name string, number int) error {
 
 // set changes what an app may use. It holds from now on: a running instance ends.
 func (s *studio) set(ctx context.Context, name string, to settings) error {
-	if err := to.check(); err != nil {
+	if err := to.check(s.f.Limits()); err != nil {
 		return err
 	}
 	text, err := json.Marshal(to)

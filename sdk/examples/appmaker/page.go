@@ -149,9 +149,10 @@ func (s *studio) renderApp(w http.ResponseWriter, r *http.Request, status int, n
 	}
 	p.Origin = s.origin(r, name)
 	p.URL, p.Address = p.Origin+"/", s.f.Namespace()+"/"+s.f.Object()+"/"+name
-	p.Memory = choices(p.Settings.Memory, size, 32<<20, 64<<20, 128<<20, 256<<20)
-	p.Storage = choices(p.Settings.Storage, size, 1<<20, 16<<20, 128<<20, 1<<30)
-	p.RequestTime = choices(p.Settings.RequestTime, func(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }, 1000, 5000, 20_000, 60_000)
+	own := s.f.Limits()
+	p.Memory = choices(p.Settings.Memory, own.Memory, size, 32<<20, 64<<20, 128<<20, 256<<20)
+	p.Storage = choices(p.Settings.Storage, own.Storage, size, 1<<20, 16<<20, 128<<20, 1<<30)
+	p.RequestTime = choices(p.Settings.RequestTime, own.RequestTime.Milliseconds(), span, 1000, 5000, 20_000, 60_000)
 	s.render(w, r, status, "app.html", p.Origin, p)
 }
 
@@ -162,9 +163,13 @@ type choice struct {
 	Chosen bool
 }
 
-// choices are the values to choose from, the present one among them.
-func choices(now int64, show func(int64) string, values ...int64) []choice {
+// choices are the values to choose from: those below most, the studio's own, and the present one.
+func choices(now, most int64, show func(int64) string, values ...int64) []choice {
 	all := []choice{{0, "as much as the studio", now == 0}}
+	if most > 0 {
+		all[0].Text += ", " + show(most)
+		values = slices.DeleteFunc(values, func(v int64) bool { return v >= most })
+	}
 	if now != 0 && !slices.Contains(values, now) {
 		values = append(values, now)
 		slices.Sort(values)

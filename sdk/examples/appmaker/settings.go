@@ -29,8 +29,15 @@ const (
 	maxHosts       = 20
 )
 
-func (s *settings) check() error {
+// check says what is wrong with the settings of an app, whose supervisor may use own.
+func (s *settings) check(own sdk.Limits) error {
 	switch {
+	case own.Memory > 0 && s.Memory > own.Memory:
+		return badRequest("memory: the studio itself has %s", size(own.Memory))
+	case own.Storage > 0 && s.Storage > own.Storage:
+		return badRequest("storage: the studio itself has %s", size(own.Storage))
+	case own.RequestTime > 0 && s.RequestTime > own.RequestTime.Milliseconds():
+		return badRequest("request time: the studio itself has %s", span(own.RequestTime.Milliseconds()))
 	case s.Memory != 0 && s.Memory < minMemory:
 		return badRequest("memory: an app needs %s to start", size(minMemory))
 	case s.Storage != 0 && s.Storage < minStorage:
@@ -80,6 +87,14 @@ func (s *settings) start(code sdk.Code) *sdk.Start {
 		start.Egress = sdk.EgressTo(s.Egress...)
 	}
 	return start
+}
+
+// span shows a number of milliseconds to a person.
+func span(ms int64) string {
+	if min := ms / 60_000; min > 0 && ms%60_000 == 0 {
+		return fmt.Sprintf("%d min", min)
+	}
+	return strconv.FormatFloat(float64(ms)/1000, 'f', -1, 64) + " s"
 }
 
 // size shows a number of bytes to a person.
