@@ -253,7 +253,7 @@ func TestLimits(t *testing.T) {
 	t.Run("request_timeout", func(t *testing.T) {
 		g.T = t
 		p := g.Refused(504, timeout, "GET", "/t/a/probe/wait?door=never", nil)
-		if !strings.Contains(p.Message, "request_timeout") {
+		if !strings.Contains(p.Message, "no answer within 1s, the request_timeout of namespace t") {
 			t.Errorf("told %q", p.Message)
 		}
 		rig.Eventually(t, 10*time.Second, "its handler is told", func() bool { return g.Text("GET", "/t/a/probe/gone", "") != "0" })

@@ -387,8 +387,8 @@ func TestErrorsExplain(t *testing.T) {
 		{"a", "/panic", "facet_crashed", "panic: a goroutine of its own"},
 		{"b", "/exit", "facet_crashed", "exit status 7: so long"},
 		{"c", "/eat", "facet_crashed", "ran out of memory: its limit is 64MiB"},
-		{"d", "/spin", "facet_timeout", "request_timeout"},
-		{"e", "/wait?door=never", "facet_timeout", "request_timeout"},
+		{"d", "/spin", "facet_timeout", "no answer within 1.5s, the limit that its supervisor set"},
+		{"e", "/wait?door=never", "facet_timeout", "no answer within 1.5s, the limit that its supervisor set"},
 	} {
 		s.plan(test.name, plan{"memory": 64 << 20, "requestms": 1500})
 		s.expect(test.name, "/count", "0")

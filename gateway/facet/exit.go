@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/gateway/relay"
 )
 
@@ -96,6 +97,16 @@ func clip(s string) string {
 	return s
 }
 
+// requestTimeOf says whose limit the time for a request is: its supervisor's word, or, where nobody above it asked for less, the namespace's.
+func (in *instance) requestTimeOf() string {
+	for i := in; i.starter != nil; i = i.starter.parent {
+		if i.spec.Limits.RequestTimeout < i.starter.parent.spec.Limits.RequestTimeout {
+			return "the limit that its supervisor set (Limits.RequestTime)"
+		}
+	}
+	return "the request_timeout of namespace " + in.key.namespace
+}
+
 // explain says what an error of the relay's means for the caller. Where the facet itself
 // is at fault it is ended first, and the answer waits until it is reaped, so that the caller is told how it ended.
 func (in *instance) explain(err error, o *relay.Options) error {
@@ -114,7 +125,7 @@ func (in *instance) explain(err error, o *relay.Options) error {
 	case errors.Is(err, relay.ErrOverloaded):
 		return &problem.Error{Code: problem.Overloaded, Message: "the gateway holds as many open streams as it may", RetryAfter: time.Second}
 	case errors.Is(err, relay.ErrHeadTimeout):
-		return &problem.Error{Code: problem.FacetTimeout, Message: "the facet gave no answer within " + o.HeadTimeout.String() + ", the namespace's request_timeout"}
+		return &problem.Error{Code: problem.FacetTimeout, Message: "the facet gave no answer within " + registry.FormatDuration(o.HeadTimeout) + ", " + in.requestTimeOf()}
 	case errors.Is(err, relay.ErrProtocol):
 		in.kill(problem.FacetProtocol, err.Error())
 	case errors.Is(err, relay.ErrOutput):

@@ -122,6 +122,32 @@ func TestDeriveLimits(t *testing.T) {
 	}
 }
 
+// A time that ran out is the limit of whoever asked for less than there was.
+func TestRequestTimeOf(t *testing.T) {
+	for _, c := range []struct {
+		seconds []time.Duration // of the root, its child, and so on
+		says    string
+	}{
+		{[]time.Duration{60}, "namespace ns"},
+		{[]time.Duration{60, 60, 60}, "namespace ns"},
+		{[]time.Duration{60, 5}, "its supervisor set"},
+		{[]time.Duration{60, 5, 5}, "its supervisor set"},
+	} {
+		var in *instance
+		for _, s := range c.seconds {
+			next := newInstance(&node{key: key{namespace: "ns"}}, nil)
+			next.spec = &Spec{Limits: registry.Limits{RequestTimeout: s * time.Second}}
+			if in != nil {
+				next.starter = &starter{parent: in}
+			}
+			in = next
+		}
+		if got := in.requestTimeOf(); !strings.Contains(got, c.says) {
+			t.Errorf("%d s: %s", c.seconds, got)
+		}
+	}
+}
+
 func TestCheckChild(t *testing.T) {
 	for _, c := range []struct {
 		depth int
