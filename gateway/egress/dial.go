@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -123,6 +124,9 @@ func (e *Egress) dialJudged(ctx context.Context, t target, named bool) (net.Conn
 func (e *Egress) resolve(ctx context.Context, t target) ([]netip.Addr, error) {
 	if t.addr.IsValid() {
 		return []netip.Addr{t.addr}, nil
+	}
+	if t.host == "localhost" || strings.HasSuffix(t.host, ".localhost") { // by RFC 6761 §6.3, and no name server is asked
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, nil
 	}
 	addrs, err := e.cfg.Resolver.LookupNetIP(ctx, "ip", t.host+".")
 	if err != nil {

@@ -83,7 +83,6 @@ func TestNothingReachesWhatIsRefused(t *testing.T) {
 	server, port := upstream(t, func(http.ResponseWriter, *http.Request) { t.Error("a refused request reached the server") })
 	w := newWorld(t, Config{}, "*", "*:"+port, "127.0.0.1:"+port, "[::1]:"+port, "local.test:"+port, "169.254.169.254", "metadata.test", "localhost:"+port, "mixed.test:"+port)
 	w.names.answers["local.test"] = [][]string{{"127.0.0.1"}}
-	w.names.answers["localhost"] = [][]string{{"::1", "127.0.0.1"}}
 	w.names.answers["metadata.test"] = [][]string{{"169.254.169.254"}}
 	w.names.answers["mixed.test"] = [][]string{{"::ffff:127.0.0.1", "64:ff9b::7f00:1", "10.0.0.1"}}
 	for _, c := range []struct{ target, code, word string }{
@@ -102,7 +101,8 @@ func TestNothingReachesWhatIsRefused(t *testing.T) {
 		{"http://127.1:" + port + "/", CodeDenied, "a number"},
 		{"http://local.test:" + port + "/", CodeDenied, "loopback"},
 		{"http://LOCAL.test.:" + port + "/", CodeDenied, "loopback"},
-		{"http://localhost:" + port + "/", CodeDenied, "loopback"},
+		{"http://localhost:" + port + "/", CodeDenied, "loopback"}, // whatever a name server knows
+		{"http://app--me--studio.LocalHost.:" + port + "/", CodeDenied, "loopback"},
 		{"http://mixed.test:" + port + "/", CodeDenied, "private"},
 		{"http://169.254.169.254/latest/meta-data/", CodeDenied, "metadata"},
 		{"http://metadata.test/", CodeDenied, "metadata"},
