@@ -47,10 +47,15 @@ func (e *egress) RoundTrip(r *http.Request) (*http.Response, error) {
 		out.Host = r.URL.Host
 	}
 	out.URL = &url.URL{Scheme: "http", Host: "egress", Opaque: target.String()}
+	if out.Header = r.Header.Clone(); out.Header == nil {
+		out.Header = http.Header{}
+	}
 	if user := r.URL.User; user != nil && r.Header.Get("Authorization") == "" {
-		out.Header = r.Header.Clone()
 		password, _ := user.Password()
 		out.SetBasicAuth(user.Username(), password)
+	}
+	if depth := depthOf(r.Context()); depth != nil { // the way out may be a service
+		out.Header[wire.HeaderDepth] = depth
 	}
 	resp, err := e.keep.RoundTrip(out)
 	if err == nil {

@@ -70,7 +70,7 @@ func (e *SQLError) As(target any) bool {
 func isLimit(code string) bool {
 	switch code {
 	case sqlchan.CodeStatementTimeout, sqlchan.CodeMemoryLimit, sqlchan.CodeResultLimit, sqlchan.CodeSizeLimit, sqlchan.CodeStorageQuota,
-		sqlchan.CodeTooManySessions, sqlchan.CodeTooManyRequests, sqlchan.CodeTxIdle, "facet_timeout", "body_too_large", "overloaded", "object_limit":
+		sqlchan.CodeTooManySessions, sqlchan.CodeTooManyRequests, sqlchan.CodeTxIdle, "facet_timeout", "body_too_large", "overloaded", "object_limit", "call_depth":
 		return true
 	}
 	return false

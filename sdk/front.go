@@ -24,6 +24,15 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
+type depthKey struct{}
+
+// depthOf returns how deep in calls of facets within one another the request is whose context, or a child of it, ctx is, as
+// the gateway said it; nil where it came from a client.
+func depthOf(ctx context.Context) []string {
+	depth, _ := ctx.Value(depthKey{}).([]string)
+	return depth
+}
+
 // front stands before the app's handler.
 type front struct {
 	facet *Facet
@@ -43,7 +52,13 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	original, ctx := r, r.Context()
 	s, _ := ctx.Value(streamKey{}).(*stream)
 	if id := r.Header[headerRequestID]; len(id) == 1 {
-		r = r.WithContext(context.WithValue(ctx, requestIDKey{}, id[0]))
+		ctx = context.WithValue(ctx, requestIDKey{}, id[0])
+	}
+	if depth := r.Header[wire.HeaderDepth]; len(depth) == 1 {
+		ctx = context.WithValue(ctx, depthKey{}, depth)
+	}
+	if ctx != r.Context() {
+		r = r.WithContext(ctx)
 	}
 	var body *requestBody
 	if s != nil {

@@ -41,12 +41,20 @@ func (s *Stub) RoundTrip(r *http.Request) (*http.Response, error) {
 		out.Host = r.URL.Host
 	}
 	out.RequestURI = ""
-	if id := requestID(r.Context()); id != "" && r.Header.Get(headerRequestID) == "" {
-		out.Header = r.Header.Clone()
-		if out.Header == nil {
+	id, depth := requestID(r.Context()), depthOf(r.Context())
+	if r.Header.Get(headerRequestID) != "" {
+		id = ""
+	}
+	if id != "" || depth != nil {
+		if out.Header = r.Header.Clone(); out.Header == nil {
 			out.Header = http.Header{}
 		}
-		out.Header.Set(headerRequestID, id)
+		if id != "" {
+			out.Header.Set(headerRequestID, id)
+		}
+		if depth != nil {
+			out.Header[wire.HeaderDepth] = depth
+		}
 	}
 	t := s.keep
 	end := func() {}
@@ -119,6 +127,8 @@ func statusOf(code string) int {
 		return http.StatusTooManyRequests
 	case "overloaded", "facet_backoff":
 		return http.StatusServiceUnavailable
+	case "call_depth":
+		return http.StatusLoopDetected
 	case "facet_timeout":
 		return http.StatusGatewayTimeout
 	case "storage_quota", "disk_full":

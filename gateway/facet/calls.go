@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -140,7 +141,11 @@ func writeCallProblem(w http.ResponseWriter, p *problem.Error) {
 }
 
 func (m *Manager) carry(w http.ResponseWriter, r *http.Request, c *callConn) error {
-	in, q := c.in, &relay.Request{Target: r.URL.RequestURI(), Extra: passed(r)}
+	depth, err := deeper(r.Header)
+	if err != nil {
+		return err
+	}
+	in, q := c.in, &relay.Request{Target: r.URL.RequestURI(), Extra: append(passed(r), depth)}
 	switch c.call.Op {
 	case wire.OpChild:
 		name, err := c.call.Bytes()
@@ -168,7 +173,25 @@ func (m *Manager) carry(w http.ResponseWriter, r *http.Request, c *callConn) err
 	if in.spec.Egress == nil {
 		return problem.New(problem.EgressDenied, "this facet was granted no egress")
 	}
-	return in.spec.Egress.serve(w, r, in)
+	return in.spec.Egress.serve(w, r, in, depth)
+}
+
+// deeper counts one call more of those within one another, and refuses what is too deep: a facet that calls its supervisor, which
+// calls the facet. The calling facet says how deep the request is that it calls for, since only it knows. One that says less than is
+// true, or nothing, has what it would have without the count: its own streams, which bound its calls, and their time.
+func deeper(h http.Header) (relay.Header, error) {
+	depth := 0
+	if said := h[wire.HeaderDepth]; len(said) > 0 {
+		n, err := strconv.ParseUint(said[0], 10, 16)
+		if err != nil {
+			return relay.Header{}, problem.New(problem.BadRequest, "the header %s is a number", wire.HeaderDepth)
+		}
+		depth = int(n)
+	}
+	if depth >= wire.MaxCallDepth {
+		return relay.Header{}, problem.New(problem.CallDepth, "the request went through %d calls of facets, one within the other, and that is the limit: do they call each other for ever?", depth)
+	}
+	return relay.Header{Name: wire.HeaderDepth, Value: strconv.Itoa(depth + 1)}, nil
 }
 
 // passed are the headers of the gateway's that go on from a facet's request to the next: those that

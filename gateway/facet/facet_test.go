@@ -3,6 +3,7 @@ package facet
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,22 @@ func TestRequestTimeOf(t *testing.T) {
 		}
 		if got := in.requestTimeOf(); !strings.Contains(got, c.says) {
 			t.Errorf("%d s: %s", c.seconds, got)
+		}
+	}
+}
+
+func TestDeeper(t *testing.T) {
+	for said, want := range map[string]string{"": "1", "1": "2", "31": "32", "32": problem.CallDepth, "65535": problem.CallDepth, "65536": problem.BadRequest, "-1": problem.BadRequest, "x": problem.BadRequest} {
+		h := http.Header{}
+		if said != "" {
+			h.Set(wire.HeaderDepth, said)
+		}
+		got, err := deeper(h)
+		if p, ok := errors.AsType[*problem.Error](err); ok {
+			got.Value = p.Code
+		}
+		if got.Value != want {
+			t.Errorf("%q: %s, wanted %s", said, got.Value, want)
 		}
 	}
 }

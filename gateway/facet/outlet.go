@@ -32,7 +32,7 @@ func newOutlet(e *wire.Egress) (*Outlet, error) {
 }
 
 // serve carries an outgoing request of in's.
-func (o *Outlet) serve(w http.ResponseWriter, r *http.Request, in *instance) error {
+func (o *Outlet) serve(w http.ResponseWriter, r *http.Request, in *instance, depth relay.Header) error {
 	if r.URL.Host == "" {
 		return problem.New(problem.BadRequest, "an outgoing request names its host: its target is in absolute form")
 	}
@@ -41,7 +41,7 @@ func (o *Outlet) serve(w http.ResponseWriter, r *http.Request, in *instance) err
 		return nil
 	}
 	r.Host = r.URL.Host
-	q := &relay.Request{Target: r.URL.RequestURI(), Extra: append(passed(r),
+	q := &relay.Request{Target: r.URL.RequestURI(), Extra: append(passed(r), depth,
 		relay.Header{Name: wire.HeaderEgress, Value: "1"}, relay.Header{Name: "X-Forwarded-Proto", Value: r.URL.Scheme})}
 	return in.service(w, r, o.Grant.Via, q)
 }

@@ -51,6 +51,7 @@ const (
 	StorageQuota      = "storage_quota"
 	DiskFull          = "disk_full"
 	DepthLimit        = "depth_limit"
+	CallDepth         = "call_depth"
 	LimitAboveOwn     = "limit_above_own"
 	EgressDenied      = "egress_denied"
 	Conflict          = "conflict"
@@ -61,7 +62,7 @@ var statuses = map[string]int{
 	BadName: 400, BadRequest: 400, NamespaceNotFound: 404, AppNotFound: 404, ObjectNotFound: 404, FacetNotFound: 404,
 	AccessDenied: 403, CrossSite: 403, BodyTooLarge: 413, BadHost: 421, TooManyRequests: 429, ObjectLimit: 429, Overloaded: 503, FacetBackoff: 503,
 	FacetCrashed: 502, FacetAborted: 502, FacetProtocol: 502, FacetStart: 502, BuildFailed: 502, FacetTimeout: 504, StorageQuota: 507, DiskFull: 507,
-	DepthLimit: 400, LimitAboveOwn: 403, EgressDenied: 403, Conflict: 409, Internal: 500,
+	DepthLimit: 400, CallDepth: 508, LimitAboveOwn: 403, EgressDenied: 403, Conflict: 409, Internal: 500,
 }
 
 // Status returns the HTTP status of the problem's code, 500 for an unknown one.

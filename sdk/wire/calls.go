@@ -39,6 +39,7 @@ const (
 	HeaderEgress      = "Fgw-Egress"
 	HeaderHandover    = "Fgw-Handover"
 	HeaderChild       = "Fgw-Child"
+	HeaderDepth       = "Fgw-Depth"
 )
 
 // StatusHandover is the informational status with which a facet hands a request over.
@@ -50,6 +51,7 @@ const (
 	MaxSource      = 16 << 20
 	MaxExecutable  = 512 << 20
 	MaxListed      = 10_000
+	MaxCallDepth   = 32 // calls of facets within one another
 )
 
 // Name is a name of any bytes that travels in JSON: a string where it is UTF-8, else base64 in a

@@ -37,7 +37,16 @@ func (p *player) acts(mux *http.ServeMux) {
 		answer(w, said, err)
 	})
 	mux.HandleFunc("/again", func(w http.ResponseWriter, r *http.Request) { // for ever, through the supervisor
-		said, err := p.call(r.Context(), "desk", "/child/"+p.f.Name()+"/again")
+		ctx := r.Context()
+		if r.URL.Query().Has("forget") { // which request it is for
+			ctx = context.Background()
+		}
+		said, err := p.call(ctx, "desk", "/child/"+p.f.Name()+"/again?"+r.URL.RawQuery)
+		answer(w, said, err)
+	})
+	mux.HandleFunc("/around", func(w http.ResponseWriter, r *http.Request) { // the same by the way out
+		out, _ := http.NewRequestWithContext(r.Context(), "GET", "http://child.test/"+p.f.Name()+"/around", nil)
+		said, err := read(p.f.Client().Do(out))
 		answer(w, said, err)
 	})
 	mux.HandleFunc("/fetch", p.fetch)
@@ -121,7 +130,11 @@ func (p *player) call(ctx context.Context, name, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := stub.RoundTrip(r)
+	return read(stub.RoundTrip(r))
+}
+
+// read gives what a call said; an answer that is none is an error.
+func read(resp *http.Response, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}

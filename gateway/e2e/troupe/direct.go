@@ -283,6 +283,8 @@ func (p *player) desk(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Host != "" { // a request to the outside
 		body, _ := io.ReadAll(r.Body)
 		switch r.URL.Hostname() {
+		case "child.test":
+			p.deskChild(w, r, strings.TrimPrefix(r.URL.Path, "/"))
 		case "forbidden.test":
 			http.Error(w, "refused by the director", http.StatusForbidden)
 		default:
@@ -292,19 +294,28 @@ func (p *player) desk(w http.ResponseWriter, r *http.Request) {
 	}
 	verb, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch verb {
-	case "child": // the service calls a child, perhaps the one that called
-		name, path, _ := strings.Cut(rest, "/")
-		out, _ := http.NewRequestWithContext(r.Context(), "GET", "http://kid/"+path, nil)
-		out.URL.RawQuery = r.URL.RawQuery
-		resp, err := p.f.Facets().Get(name, p.start(name)).RoundTrip(out)
-		if err != nil {
-			answer(w, nil, err)
-			return
-		}
-		defer resp.Body.Close()
-		w.WriteHeader(resp.StatusCode)
-		io.Copy(w, resp.Body)
+	case "child":
+		p.deskChild(w, r, rest)
 	default:
 		fmt.Fprintf(w, "hello %v at /%s", props, verb)
 	}
+}
+
+// deskChild has the service call a child, perhaps the one that called. The way is NAME/path.
+func (p *player) deskChild(w http.ResponseWriter, r *http.Request, way string) {
+	name, path, _ := strings.Cut(way, "/")
+	ctx := r.Context()
+	if r.URL.Query().Has("forget") {
+		ctx = context.Background()
+	}
+	out, _ := http.NewRequestWithContext(ctx, "GET", "http://kid/"+path, nil)
+	out.URL.RawQuery = r.URL.RawQuery
+	resp, err := p.f.Facets().Get(name, p.start(name)).RoundTrip(out)
+	if err != nil {
+		answer(w, nil, err)
+		return
+	}
+	defer resp.Body.Close()
+	w.WriteHeader(resp.StatusCode)
+	io.Copy(w, resp.Body)
 }
