@@ -149,9 +149,12 @@ func run(boot *protocol.Boot) error {
 	sources.Warm(ctx)
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
-		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Log: log, Builder: sources,
+		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Running: filepath.Join(boot.DataDir, "running"), Log: log, Builder: sources,
 		Egress: egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
+	if err := facets.LoadAlarms(ctx); err != nil {
+		return err
+	}
 	var ready atomic.Bool
 	site := front.New(front.Config{
 		Namespaces: reg, Facets: facets, Origins: reg, BaseDomain: c.BaseDomain,
@@ -186,10 +189,13 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 		return fmt.Errorf("take over the admin socket: %w", err)
 	}
 	boot.Admin.Close()
-	alarms := make(chan error, 1)
+	alarms := make(chan struct{})
 	alarmCtx, stopAlarms := context.WithCancel(ctx)
 	defer func() { stopAlarms(); <-alarms }()
-	go func() { alarms <- facets.RunAlarms(alarmCtx) }()
+	go func() {
+		defer close(alarms)
+		facets.RunAlarms(alarmCtx)
+	}()
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
 	adminDone := make(chan error, 1)

@@ -1,7 +1,10 @@
 package e2e_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,5 +161,50 @@ func TestAlarmOfACopy(t *testing.T) {
 	s.expect("dst", "/alarm/get", at)
 	for _, name := range []string{"src", "dst"} {
 		rig.Eventually(t, rawWait, name+" rings", func() bool { return len(s.rang(name)) == 1 })
+	}
+}
+
+// quiet has a facet set its alarm, due after d, and say nothing that would tell the gateway of it.
+func (s *stage) quiet(name string, d time.Duration) {
+	s.T.Helper()
+	s.expect(name, "/count", "0")
+	s.on(name, "/alarm?quiet&in="+d.String())
+	s.Must("sql", s.address(name), "UPDATE counter SET n = 1000")
+	rig.Eventually(s.T, rawWait, "its alarm is set", func() bool {
+		return strings.Contains(s.Must("sql", s.address(name), "SELECT n FROM counter", "--output", "json"), "2000")
+	})
+}
+
+// An alarm of which nothing that left the facet tells is known all the same when the facet has ended, or the gateway was killed:
+// nobody has to wake the facet for it.
+func TestAlarmThatNobodyHeardOf(t *testing.T) {
+	s := staged(t)
+	s.quiet("aborted", time.Second)
+	s.done("abort", "aborted", "")
+	rig.Eventually(t, rawWait, "it rings", func() bool { return s.rangAsleep(s.address("aborted")) == 1 })
+	s.plan("parent", plan{"props": "of parent"})
+	s.expect("bystander", "/count", "0")
+	s.quiet("killed", 5*time.Second)
+	s.quiet("parent", 5*time.Second)
+	s.Remember()
+	syscall.Kill(s.PID(), syscall.SIGKILL)
+	if !s.Ended(rawWait) {
+		t.Fatal("it does not end")
+	}
+	s.Start()
+	for _, name := range []string{"killed", "parent"} {
+		if n := s.rangAsleep(s.address(name)); n != 0 {
+			t.Fatalf("%s rang %d times before the gateway was killed", name, n)
+		}
+	}
+	for _, name := range []string{"killed", "parent"} {
+		rig.Eventually(t, rawWait, name+" rings", func() bool { return s.rangAsleep(s.address(name)) == 1 })
+	}
+	if k := s.who("parent"); k.Props != "of parent" {
+		t.Errorf("the child that was woken has the props %v", k.Props)
+	}
+	s.Stop()
+	if marks, err := os.ReadDir(filepath.Join(s.Data, "running")); err != nil || len(marks) != 0 {
+		t.Errorf("when nothing runs, marked as running are %v, %v", marks, err)
 	}
 }

@@ -157,8 +157,9 @@ func (q *alarmQueue) Pop() any {
 	return e
 }
 
-// RunAlarms fires alarms until ctx ends, those first that were due while the gateway was down.
-func (m *Manager) RunAlarms(ctx context.Context) error {
+// LoadAlarms learns of all alarms, before any facet runs: of those that the registry knows, and of those that facets set which ran
+// when the gateway was killed.
+func (m *Manager) LoadAlarms(ctx context.Context) error {
 	all, err := m.Registry.Alarms(ctx)
 	if err != nil {
 		return err
@@ -166,6 +167,11 @@ func (m *Manager) RunAlarms(ctx context.Context) error {
 	for _, a := range all {
 		m.alarms.put(a)
 	}
+	return m.recoverAlarms(ctx)
+}
+
+// RunAlarms fires alarms until ctx ends, those first that were due while the gateway was down.
+func (m *Manager) RunAlarms(ctx context.Context) {
 	var fired sync.WaitGroup
 	defer fired.Wait()
 	for {
@@ -177,7 +183,7 @@ func (m *Manager) RunAlarms(ctx context.Context) error {
 			case <-m.alarms.moved:
 			case <-ctx.Done():
 				t.Stop()
-				return nil
+				return
 			}
 			t.Stop()
 			continue
@@ -185,7 +191,7 @@ func (m *Manager) RunAlarms(ctx context.Context) error {
 		select {
 		case m.alarms.slots <- struct{}{}:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 		fired.Go(func() {
 			defer func() { <-m.alarms.slots }()
@@ -339,27 +345,36 @@ func (in *instance) noteAlarm() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), killTime)
 	defer cancel()
-	known, has := in.m.alarms.get(in.alarm)
-	switch {
-	case at < 0 && has:
-		in.m.alarms.drop(in.alarm)
-		if err := in.m.Registry.ClearAlarm(ctx, in.alarm.object, in.alarm.n); err != nil {
-			return err
-		}
-	case at > 0 && !(has && known.At == at):
-		start, err := json.Marshal(in.specs())
-		if err != nil {
-			return err
-		}
-		a := registry.Alarm{Object: in.alarm.object, N: in.alarm.n, At: at, Due: at, Start: start}
-		if err := in.m.Registry.SetAlarm(ctx, a); err != nil {
-			return err
-		}
-		in.m.alarms.put(a)
+	if err := in.m.noteAlarm(ctx, in.alarm, at, in.howStarted); err != nil {
+		return err
 	}
 	in.noted.Store(at)
 	return nil
 }
+
+// noteAlarm copies a facet's alarm, -1 for none, to the registry, where that knows another. start says how to start the facet.
+func (m *Manager) noteAlarm(ctx context.Context, id alarmID, at int64, start func() ([]byte, error)) error {
+	known, has := m.alarms.get(id)
+	switch {
+	case at < 0 && has:
+		m.alarms.drop(id)
+		return m.Registry.ClearAlarm(ctx, id.object, id.n)
+	case at > 0 && !(has && known.At == at):
+		how, err := start()
+		if err != nil {
+			return err
+		}
+		a := registry.Alarm{Object: id.object, N: id.n, At: at, Due: at, Start: how}
+		if err := m.Registry.SetAlarm(ctx, a); err != nil {
+			return err
+		}
+		m.alarms.put(a)
+	}
+	return nil
+}
+
+// howStarted is how the facet can be started without asking its supervisor.
+func (in *instance) howStarted() ([]byte, error) { return json.Marshal(in.specs()) }
 
 // specs are those of the facets from the root's child down to this one, where a supervisor started them.
 func (in *instance) specs() []*Spec {

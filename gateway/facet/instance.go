@@ -55,6 +55,7 @@ type instance struct {
 	session *relay.Session
 	control net.Conn
 	output  *output
+	place   place        // of its data
 	alarm   alarmID      // whose alarm its own is
 	noted   atomic.Int64 // the alarm that the registry knows, as sql.Alarm has it
 	noting  sync.Mutex   // held while the registry is told
@@ -165,11 +166,13 @@ func (in *instance) openData(ctx context.Context, ns *registry.Namespace) error 
 	if err != nil {
 		return err
 	}
+	in.place, in.alarm = place, alarmID{place.id, place.n}
+	in.mark()
 	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file,
 		Limits: sqlLimits(in.spec), Pair: in.pair, Owner: &auditor{log: in.m.Logs.Writer(in.addr(), in.spec.Version)}, Audit: place.audited}); err != nil {
+		in.unmark()
 		return fmt.Errorf("attach the database: %w", err)
 	}
-	in.alarm = alarmID{place.id, place.n}
 	durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
 	in.gate = func() error {
 		if err := durable.Wait(); err != nil {

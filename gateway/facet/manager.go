@@ -50,6 +50,7 @@ type Config struct {
 	CheckExecutable func(*os.File) error
 
 	Objects string // the directory of all objects
+	Running string // the directory of marks of facets that run, which may be missing
 	Log     *slog.Logger
 }
 

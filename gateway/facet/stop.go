@@ -85,15 +85,8 @@ func (in *instance) finish(failure error) {
 	}
 	var usage Usage
 	if in.sql != nil {
-		if err := in.noteAlarm(); err != nil { // set after the last word that left it
-			in.m.Log.Error("store a facet's alarm", "facet", in.address(), "error", err)
-		}
+		in.detach()
 		usage = sqlUsage(in.sql.Usage())
-		ctx, cancel := context.WithTimeout(context.Background(), killTime)
-		if err := in.sql.Close(ctx); err != nil {
-			in.m.Log.Error("detach a facet's database", "facet", in.address(), "error", err)
-		}
-		cancel()
 		in.sql.Owner().(*auditor).log.Close()
 	}
 	usage.CPUSeconds += exit.CPU.Seconds()
@@ -129,6 +122,37 @@ func (in *instance) finish(failure error) {
 	if in.starter != nil {
 		in.starter.parent.disown(in)
 	}
+}
+
+// detach lets go of the database. Then no statement of the facet's runs any more, not even one that it had sent before it ended, and
+// what alarm they left is certain: it is noted, though nothing left the facet since it was set.
+func (in *instance) detach() {
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	err := in.sql.Close(ctx)
+	if err != nil {
+		in.m.Log.Error("detach a facet's database", "facet", in.address(), "error", err)
+	}
+	if err == nil {
+		err = in.lastAlarm(ctx)
+	}
+	if err != nil {
+		in.m.Log.Error("store a facet's alarm", "facet", in.address(), "error", err)
+		return // it keeps its mark
+	}
+	in.unmark()
+}
+
+// lastAlarm notes the alarm of a facet that is over.
+func (in *instance) lastAlarm(ctx context.Context) error {
+	if !in.sql.Replaced() {
+		return in.noteAlarm()
+	}
+	at, err := in.m.readAlarm(ctx, in.place, in.key.namespace)
+	if err != nil {
+		return err
+	}
+	return in.m.noteAlarm(ctx, in.alarm, at, in.howStarted)
 }
 
 // account counts failures in a row and says when the next start may be. node.mu is held.

@@ -40,6 +40,8 @@ type Channel struct {
 	disposed  bool
 	last      Usage // as of its end
 	committed uint64
+	alarm     int64
+	replaced  bool // a worker died that served it
 }
 
 // newChannel takes the database's slot and the pair, which it makes unless there is one.
@@ -144,14 +146,22 @@ func (c *Channel) InTransaction() bool {
 }
 
 // Alarm is the alarm that the database's last commit left: unix milliseconds, -1 for
-// none, 0 where the worker has not looked since the first channel was attached.
+// none, 0 where the worker has not looked since the first channel was attached. After
+// Close it is what the channel's own last commit left, or one after it.
 func (c *Channel) Alarm() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.disposed {
-		return 0
+		return c.alarm
 	}
 	return c.slot.Alarm.Load()
+}
+
+// Replaced tells whether a worker died that served the channel: it may have left a commit whose alarm Alarm does not show.
+func (c *Channel) Replaced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.replaced
 }
 
 // Done is closed when the worker has ended the channel, or a statement of it
@@ -173,7 +183,13 @@ func (c *Channel) Close(ctx context.Context) error {
 	}
 	err := c.w.detach(ctx, c)
 	c.dispose()
-	if err != nil && !errors.Is(err, errReplaced) {
+	if errors.Is(err, errReplaced) {
+		c.mu.Lock()
+		c.replaced = true
+		c.mu.Unlock()
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
 	return nil
@@ -202,7 +218,7 @@ func (c *Channel) dispose() {
 		return
 	}
 	c.disposed = true
-	c.last, c.committed = usage(c.slot), c.slot.Committed.Load()
+	c.last, c.committed, c.alarm = usage(c.slot), c.slot.Committed.Load(), c.slot.Alarm.Load()
 	for _, f := range []**os.File{&c.facetEnd, &c.workerEnd} {
 		if *f != nil {
 			(*f).Close()

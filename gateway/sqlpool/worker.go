@@ -104,6 +104,7 @@ func (w *worker) start(ctx context.Context) error {
 func (w *worker) reattach(conn *control.Conn, c *Channel) {
 	c.mu.Lock()
 	c.epoch++
+	c.replaced = true
 	end := c.workerEnd
 	m := w.attachMessage(c)
 	m.Reason = "the SQL worker was replaced"

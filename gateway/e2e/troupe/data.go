@@ -111,6 +111,11 @@ func (p *player) alarm(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if q.Has("quiet") {
+		go p.quietAlarm(at)
+		answer(w, at.UnixMilli(), nil)
+		return
+	}
 	if !q.Has("tx") {
 		answer(w, at.UnixMilli(), p.f.Alarm().Set(ctx, at))
 		return
@@ -127,4 +132,26 @@ func (p *player) alarm(w http.ResponseWriter, r *http.Request) {
 		err = tx.Commit()
 	}
 	answer(w, fmt.Sprint(at.UnixMilli()), err)
+}
+
+// quietAlarm sets the alarm when somebody else has set the counter to 1000, and the counter to 2000 with it. Nothing that leaves the
+// facet tells of either.
+func (p *player) quietAlarm(at time.Time) {
+	ctx := context.Background()
+	for n := 0; n != 1000; time.Sleep(time.Millisecond) {
+		if err := p.f.DB().QueryRowContext(ctx, `SELECT n FROM counter`).Scan(&n); err != nil {
+			return
+		}
+	}
+	tx, err := p.f.DB().BeginTx(ctx, nil)
+	if err != nil {
+		return
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `UPDATE counter SET n = 2000`); err != nil {
+		return
+	}
+	if p.f.Alarm().SetTx(tx, at) == nil {
+		tx.Commit()
+	}
 }
