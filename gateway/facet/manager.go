@@ -74,19 +74,9 @@ type Manager struct {
 
 	// lives is taken while a node's mutex is held, never the other way round.
 	lives  sync.Mutex
-	closed bool           // no instance starts any more; guarded by lives
-	live   sync.WaitGroup // counts instances; added to under lives only
-}
-
-// enter counts an instance that is about to start, unless the gateway stops.
-func (m *Manager) enter() bool {
-	m.lives.Lock()
-	defer m.lives.Unlock()
-	if m.closed {
-		return false
-	}
-	m.live.Add(1)
-	return true
+	closed bool               // no instance starts any more; guarded by lives
+	holds  map[*hold]struct{} // guarded by lives
+	live   sync.WaitGroup     // counts instances; added to under lives only
 }
 
 // key names a facet. path holds the names from the root down, joined by NUL, which no name
@@ -109,7 +99,7 @@ func (t *Target) key() key {
 
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
-	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), nodes: map[key]*node{}}
+	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
 	go m.serveExchanges() // until Close
 	return m
 }
@@ -160,7 +150,7 @@ func (m *Manager) drop(n *node) {
 	defer m.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.in == nil && n.held == nil && m.nodes[n.key] == n {
+	if n.in == nil && m.nodes[n.key] == n {
 		n.forgotten = true
 		delete(m.nodes, n.key)
 	}
@@ -173,7 +163,7 @@ func (m *Manager) dropSome(most int) {
 			return
 		}
 		n.mu.Lock()
-		if n.in == nil && n.held == nil && time.Now().After(n.retryAt) {
+		if n.in == nil && time.Now().After(n.retryAt) {
 			n.forgotten = true
 			delete(m.nodes, k)
 			most--

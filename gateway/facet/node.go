@@ -22,11 +22,10 @@ type node struct {
 	keep     time.Duration // its idle time
 
 	mu        sync.Mutex
-	in        *instance     // nil: stopped
-	forgotten bool          // no longer in the manager's map
-	held      chan struct{} // while not nil, nothing may start: a delete or clone is under way; closed at its end
-	crashes   int           // in a row
-	retryAt   time.Time     // no start before
+	in        *instance // nil: stopped
+	forgotten bool      // no longer in the manager's map
+	crashes   int       // in a row
+	retryAt   time.Time // no start before
 	lastExit  *Exit
 	totals    totals
 }
@@ -75,12 +74,15 @@ func (n *node) try(ctx context.Context, s *starter) (*instance, error) {
 		case n.forgotten:
 			n.mu.Unlock()
 			return nil, errForgotten
-		case n.held != nil:
-			wait = n.held
 		case in == nil:
-			if err := n.mayStart(); err != nil {
+			held, err := n.mayStart()
+			if err != nil {
 				n.mu.Unlock()
 				return nil, err
+			}
+			if held != nil {
+				wait = held
+				break
 			}
 			in = newInstance(n, s)
 			if s != nil && !s.parent.adopt(in) {
@@ -155,20 +157,20 @@ func (n *node) await(ctx context.Context, in *instance) (*instance, error) {
 	}
 }
 
-// mayStart says why no instance may start now, or counts the one that will. n.mu is held.
-func (n *node) mayStart() error {
+// errStopping is told where a facet would have to start and no more may.
+var errStopping = &problem.Error{Code: problem.Overloaded, Message: "the gateway stops", RetryAfter: 5 * time.Second}
+
+// mayStart says why no instance may start now, or what to wait for, or else counts the one that will. n.mu is held.
+func (n *node) mayStart() (held <-chan struct{}, err error) {
 	if wait := time.Until(n.retryAt); wait > 0 {
 		p := &problem.Error{Code: problem.FacetBackoff, RetryAfter: wait,
 			Message: "the facet failed " + strconv.Itoa(n.crashes) + " times in a row and rests for " + wait.Round(time.Second/10).String()}
 		if n.lastExit != nil {
 			p.Message += "; last: " + n.lastExit.Detail
 		}
-		return p
+		return nil, p
 	}
-	if !n.m.enter() {
-		return &problem.Error{Code: problem.Overloaded, Message: "the gateway stops", RetryAfter: 5 * time.Second}
-	}
-	return nil
+	return n.m.enter(n.key)
 }
 
 // release ends one request of the instance's. The last one starts its idle time.
@@ -237,44 +239,4 @@ func (n *node) end(code, reason string) *instance {
 		in.kill(code, reason)
 	}
 	return in
-}
-
-// hold ends the instance and keeps any other from starting until the returned function
-// is called. It waits for another holder.
-func (n *node) hold(ctx context.Context, code, reason string) (func(), error) {
-	for {
-		n.mu.Lock()
-		if n.forgotten {
-			n.mu.Unlock()
-			n = n.m.successor(n)
-			continue
-		}
-		if other := n.held; other != nil {
-			n.mu.Unlock()
-			select {
-			case <-other:
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		held := make(chan struct{})
-		n.held = held
-		n.mu.Unlock()
-		release := func() {
-			n.mu.Lock()
-			n.held = nil
-			n.mu.Unlock()
-			close(held)
-		}
-		if in := n.end(code, reason); in != nil {
-			select {
-			case <-in.gone:
-			case <-ctx.Done():
-				release()
-				return nil, ctx.Err()
-			}
-		}
-		return release, nil
-	}
 }

@@ -1,0 +1,79 @@
+package facet
+
+import (
+	"context"
+	"strings"
+
+	"github.com/facetgateway/fgw/gateway/address"
+)
+
+// hold keeps facets from starting while their data are deleted or replaced: all at or below a key, those included of which nobody
+// has heard yet. A hold on the facets that are known would let a new one begin in a directory on its way to the trash.
+type hold struct {
+	key
+	over chan struct{} // closed at its end
+}
+
+// covers reports whether other lies at or below k, which may name an object or a namespace as well.
+func (k key) covers(other key) bool {
+	return other.namespace == k.namespace && (k.object == "" || other.object == k.object) &&
+		(k.path == "" || other.path == k.path || strings.HasPrefix(other.path, k.path+"\x00"))
+}
+
+// enter counts an instance that is about to start, unless the gateway stops. Where the facet is held it counts none, and returns what
+// to wait for.
+func (m *Manager) enter(k key) (held <-chan struct{}, err error) {
+	m.lives.Lock()
+	defer m.lives.Unlock()
+	if m.closed {
+		return nil, errStopping
+	}
+	for h := range m.holds {
+		if h.covers(k) {
+			return h.over, nil
+		}
+	}
+	m.live.Add(1)
+	return nil, nil
+}
+
+// holdAll ends every facet at or below a and keeps them from starting until the returned function is called. It waits for
+// another hold on some of them.
+func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string) (release func(), err error) {
+	h := &hold{keyOf(a), make(chan struct{})}
+	for other := m.take(h); other != nil; other = m.take(h) {
+		select {
+		case <-other.over:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	release = func() {
+		m.lives.Lock()
+		delete(m.holds, h)
+		m.lives.Unlock()
+		close(h.over)
+	}
+	// Whoever entered before is seen here: its node is known, and its mutex held until it has its instance.
+	if err := m.abort(ctx, a, reason); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// take begins a hold, unless another holds some of the same facets.
+func (m *Manager) take(h *hold) (other *hold) {
+	m.lives.Lock()
+	defer m.lives.Unlock()
+	for other := range m.holds {
+		if other.covers(h.key) || h.covers(other.key) {
+			return other
+		}
+	}
+	m.holds[h] = struct{}{}
+	return nil
+}
+
+// subtree returns the nodes at or below a facet, an object or a namespace.
+func (m *Manager) subtree(a address.Address) []*node { return m.all(keyOf(a).covers) }
