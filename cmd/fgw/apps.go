@@ -73,12 +73,7 @@ func onApp(most int, act func(c *cli.Context, client *admin.Client, namespace, a
 		if err != nil {
 			return err
 		}
-		client, err := dial(c)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		return act(c, client, namespace, app, args[1:])
+		return withGateway(c, func(client *admin.Client) error { return act(c, client, namespace, app, args[1:]) })
 	}
 }
 
@@ -87,16 +82,13 @@ func listApps(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	apps, err := client.AppsLs(c.Context, strings.Join(args, ""))
-	if err != nil {
-		return err
-	}
-	return emitList(c, apps, "no apps yet: fgw deploy DIR --namespace NAMESPACE", func(w io.Writer) { drawVersions(w, apps) })
+	return withGateway(c, func(client *admin.Client) error {
+		apps, err := client.AppsLs(c.Context, strings.Join(args, ""))
+		if err != nil {
+			return err
+		}
+		return emitList(c, apps, "no apps yet: fgw deploy DIR --namespace NAMESPACE", func(w io.Writer) { drawVersions(w, apps) })
+	})
 }
 
 func rollBack(c *cli.Context, client *admin.Client, namespace, app string, rest []string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/facetgateway/fgw/gateway/admin"
 	"github.com/urfave/cli/v2"
 )
 
@@ -23,12 +24,7 @@ func auditCommand() *cli.Command {
 			if args[1] != "on" && args[1] != "off" {
 				return wrongUsage(commandName(c), "%q is neither on nor off", args[1])
 			}
-			client, err := dial(c)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return client.Audit(c.Context, a, args[1] == "on")
+			return withGateway(c, func(client *admin.Client) error { return client.Audit(c.Context, a, args[1] == "on") })
 		},
 	}
 }

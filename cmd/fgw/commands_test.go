@@ -165,13 +165,15 @@ func facet(address, state string) admin.FacetInfo {
 }
 
 func TestFacetsAsATree(t *testing.T) {
-	c := newConsole(t, facet("t/b/probe", "stopped"), facet("t/a/app/child", "stopped"), facet("t/a/app", "running"), facet("t/a/", "running"), facet("t/a/app/child/deep%2F", "backoff"))
+	c := newConsole(t, facet("t/b/probe", "stopped"), facet("t/a/app/child", "stopped"), facet("t/a/app", "running"), facet("t/a/", "running"), facet("t/a/app/child/deep%2F", "backoff"), facet("t/a/app/zoe", "stopped"), facet("t/a/web", "stopped"))
 	c.run("namespaces", "create", "t")
 	want := `FACET         STATE    APP       PID   SINCE                REQUESTS  MEMORY  STORAGE
 t/a/          running  probe v2  4321  2026-01-02 03:04:05  0         5 MiB   4 KiB
-└ app         running  probe v2  4321  2026-01-02 03:04:05  0         5 MiB   4 KiB
-  └ child     stopped  probe v2  -     -                    0         -       4 KiB
-    └ deep%2F backoff  probe v2  -     -                    0         -       4 KiB
+├ app         running  probe v2  4321  2026-01-02 03:04:05  0         5 MiB   4 KiB
+│ ├ child     stopped  probe v2  -     -                    0         -       4 KiB
+│ │ └ deep%2F backoff  probe v2  -     -                    0         -       4 KiB
+│ └ zoe       stopped  probe v2  -     -                    0         -       4 KiB
+└ web         stopped  probe v2  -     -                    0         -       4 KiB
 t/b/probe     stopped  probe v2  -     -                    0         -       4 KiB
 `
 	if got := c.run("facets", "ls"); squeeze(got.stdout) != squeeze(want) || got.code != 0 {

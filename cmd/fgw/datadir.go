@@ -56,3 +56,23 @@ func dial(c *cli.Context) (*admin.Client, error) {
 	}
 	return client, nil
 }
+
+// withGateway connects to the gateway for as long as act runs.
+func withGateway(c *cli.Context, act func(*admin.Client) error) error {
+	client, err := dial(c)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return act(client)
+}
+
+// noArguments is the action of a command that takes none.
+func noArguments(act func(*cli.Context, *admin.Client) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if _, err := arguments(c, 0, 0); err != nil {
+			return err
+		}
+		return withGateway(c, func(client *admin.Client) error { return act(c, client) })
+	}
+}

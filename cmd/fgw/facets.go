@@ -70,16 +70,13 @@ func listFacets(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	facets, err := client.FacetsLs(c.Context, prefix)
-	if err != nil {
-		return err
-	}
-	return emitList(c, facets, "no facets: a request to one starts it", func(w io.Writer) { drawFacets(w, facets) })
+	return withGateway(c, func(client *admin.Client) error {
+		facets, err := client.FacetsLs(c.Context, prefix)
+		if err != nil {
+			return err
+		}
+		return emitList(c, facets, "no facets: a request to one starts it", func(w io.Writer) { drawFacets(w, facets) })
+	})
 }
 
 func cloneFacet(c *cli.Context) error {
@@ -92,17 +89,14 @@ func cloneFacet(c *cli.Context) error {
 			return err
 		}
 	}
-	client, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if _, err := client.FacetsInspect(c.Context, args[1]); err == nil {
-		if err := confirm(c, commandName(c), "this replaces "+args[1]+" and its descendants, which exist"); err != nil {
-			return err
+	return withGateway(c, func(client *admin.Client) error {
+		if _, err := client.FacetsInspect(c.Context, args[1]); err == nil {
+			if err := confirm(c, commandName(c), "this replaces "+args[1]+" and its descendants, which exist"); err != nil {
+				return err
+			}
 		}
-	}
-	return client.FacetsClone(c.Context, args[0], args[1])
+		return client.FacetsClone(c.Context, args[0], args[1])
+	})
 }
 
 // drawFacets shows facets as a table whose first column is their tree.
@@ -111,12 +105,9 @@ func drawFacets(w io.Writer, facets []admin.FacetInfo) {
 	slices.SortStableFunc(sorted, func(a, b admin.FacetInfo) int {
 		return slices.Compare(strings.Split(a.Address, "/"), strings.Split(b.Address, "/"))
 	})
-	listed := map[string]bool{}
-	for _, f := range sorted {
-		listed[f.Address] = true
-	}
+	names := branches(sorted)
 	table(w, "FACET | STATE | APP | PID | SINCE | REQUESTS | MEMORY | STORAGE", func(row func(...any)) {
-		for _, f := range sorted {
+		for i, f := range sorted {
 			app, pid, since, memory := orDash(f.App), "-", "-", "-"
 			if f.Version > 0 {
 				app += fmt.Sprintf(" v%d", f.Version)
@@ -127,28 +118,54 @@ func drawFacets(w io.Writer, facets []admin.FacetInfo) {
 			if f.Since != nil {
 				since = when(*f.Since)
 			}
-			row(branch(f.Address, listed), f.State, app, pid, since, f.Requests, memory, byteCount(f.StorageBytes))
+			row(names[i], f.State, app, pid, since, f.Requests, memory, byteCount(f.StorageBytes))
 		}
 	})
 }
 
-// branch is an address as a tree shows it: in whole where its parent is not
-// listed, else its last part, indented.
-func branch(text string, listed map[string]bool) string {
-	a, err := address.Parse(text)
-	if err != nil || len(a.Facets) == 0 {
-		return text
-	}
-	depth := 0
-	for parent := a; len(parent.Facets) > 0; depth++ {
-		parent.Facets = parent.Facets[:len(parent.Facets)-1]
-		parent.Root = len(parent.Facets) == 0
-		if !listed[parent.String()] {
-			break
+// branches are the addresses of sorted facets as a tree shows them: in whole where the parent is not
+// listed, else the last part, below the parent.
+func branches(sorted []admin.FacetInfo) []string {
+	listed, last := map[string]bool{}, map[string]string{} // the last child of each parent
+	for _, f := range sorted {
+		listed[f.Address] = true
+		if parent, ok := parentOf(f.Address); ok {
+			last[parent] = f.Address
 		}
 	}
-	if depth == 0 {
-		return text
+	names := make([]string, len(sorted))
+	for i, f := range sorted {
+		parent, ok := parentOf(f.Address)
+		if !ok || !listed[parent] {
+			names[i] = f.Address
+			continue
+		}
+		turn, above := "├ ", ""
+		if last[parent] == f.Address {
+			turn = "└ "
+		}
+		for at := parent; ; at = parent {
+			if parent, ok = parentOf(at); !ok || !listed[parent] {
+				break
+			}
+			if last[parent] == at {
+				above = "  " + above
+			} else {
+				above = "│ " + above
+			}
+		}
+		names[i] = above + turn + f.Address[strings.LastIndex(f.Address, "/")+1:]
 	}
-	return strings.Repeat("  ", depth-1) + "└ " + address.Encode(a.Facet())
+	return names
+}
+
+// parentOf is the address above a facet's; a root has none.
+func parentOf(text string) (parent string, ok bool) {
+	a, err := address.Parse(text)
+	if err != nil || len(a.Facets) == 0 {
+		return "", false
+	}
+	a.Facets = a.Facets[:len(a.Facets)-1]
+	a.Root = len(a.Facets) == 0
+	return a.String(), true
 }

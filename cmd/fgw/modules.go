@@ -19,7 +19,7 @@ func modulesCommand() *cli.Command {
 		Usage:  "the Go modules that sources built at run time may import",
 		Action: group,
 		Subcommands: []*cli.Command{
-			{Name: "ls", Usage: "list the allowed modules", Action: listModules},
+			{Name: "ls", Usage: "list the allowed modules", Action: noArguments(listModules)},
 			{
 				Name: "allow", ArgsUsage: "PATH@VERSION...", Usage: "allow modules, in place of other versions of them",
 				Description: "It fetches them with the go command and its settings (GOPROXY, GOSUMDB), with all that they need, and hands\n" +
@@ -32,15 +32,7 @@ func modulesCommand() *cli.Command {
 	}
 }
 
-func listModules(c *cli.Context) error {
-	if _, err := arguments(c, 0, 0); err != nil {
-		return err
-	}
-	client, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func listModules(c *cli.Context, client *admin.Client) error {
 	modules, err := client.ModulesLs(c.Context)
 	if err != nil {
 		return err

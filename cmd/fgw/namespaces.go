@@ -30,21 +30,13 @@ func namespacesCommand() *cli.Command {
 			},
 			{
 				Name: "ls", Usage: "list the namespaces",
-				Action: func(c *cli.Context) error {
-					if _, err := arguments(c, 0, 0); err != nil {
-						return err
-					}
-					client, err := dial(c)
-					if err != nil {
-						return err
-					}
-					defer client.Close()
+				Action: noArguments(func(c *cli.Context, client *admin.Client) error {
 					list, err := client.NamespacesLs(c.Context)
 					if err != nil {
 						return err
 					}
 					return emitList(c, list, "no namespaces yet: fgw namespaces create NAMESPACE", func(w io.Writer) { drawNamespaces(w, list) })
-				},
+				}),
 			},
 			{
 				Name: "show", ArgsUsage: "NAMESPACE", Usage: "show a namespace and its limits",
@@ -88,12 +80,7 @@ func onNamespace(act func(*cli.Context, *admin.Client, string) error) cli.Action
 		if err != nil {
 			return err
 		}
-		client, err := dial(c)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		return act(c, client, args[0])
+		return withGateway(c, func(client *admin.Client) error { return act(c, client, args[0]) })
 	}
 }
 
@@ -106,16 +93,13 @@ func setNamespace(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := dial(c)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ns, err := client.NamespacesSet(c.Context, args[0], values)
-	if err != nil {
-		return err
-	}
-	return emit(c, ns, func(w io.Writer) { drawNamespace(w, ns) })
+	return withGateway(c, func(client *admin.Client) error {
+		ns, err := client.NamespacesSet(c.Context, args[0], values)
+		if err != nil {
+			return err
+		}
+		return emit(c, ns, func(w io.Writer) { drawNamespace(w, ns) })
+	})
 }
 
 func drawNamespaces(w io.Writer, list []admin.Namespace) {

@@ -57,12 +57,7 @@ func onAddress(kind addressKind, act func(*cli.Context, *admin.Client, string) e
 		if err != nil {
 			return err
 		}
-		client, err := dial(c)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		return act(c, client, a)
+		return withGateway(c, func(client *admin.Client) error { return act(c, client, a) })
 	}
 }
 
