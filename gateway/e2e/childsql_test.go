@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/facetgateway/fgw/gateway/admin"
 )
 
 // Each child's statements are counted: rows read and written, triggers included.
@@ -26,6 +28,38 @@ func TestRowsAreCounted(t *testing.T) {
 	s.Get(s.path("usage", "b", ""), &other)
 	if other.RowsWritten > 20 {
 		t.Errorf("the sibling wrote %d rows", other.RowsWritten)
+	}
+}
+
+// What one instance wrote is counted once, though an administrator's session with its database outlives it.
+func TestRowsAreCountedOnce(t *testing.T) {
+	s := staged(t)
+	s.expect("a", "/count", "0")
+	client, err := admin.Dial(s.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	session, err := client.SQLSession(t.Context(), s.address("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	written := func() int64 {
+		var u struct {
+			RowsWritten int64 `json:"rows_written"`
+		}
+		s.Get(s.path("usage", "a", ""), &u)
+		return u.RowsWritten
+	}
+	s.script("a", "", `CREATE TABLE t (n)`, `WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000) INSERT INTO t SELECT n FROM c`)
+	before := written()
+	for range 2 {
+		s.done("abort", "a", "")
+		s.on("a", "/mem") // another instance
+	}
+	if after := written(); before < 1000 || after > before+100 {
+		t.Errorf("%d rows were written, and after the instance's end %d", before, after)
 	}
 }
 

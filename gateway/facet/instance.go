@@ -56,6 +56,7 @@ type instance struct {
 	control net.Conn
 	output  *output
 	place   place        // of its data
+	before  Usage        // what its database had been used when it was attached: another channel may have kept its counts alive
 	alarm   alarmID      // whose alarm its own is
 	noted   atomic.Int64 // the alarm that the registry knows, as sql.Alarm has it
 	noting  sync.Mutex   // held while the registry is told
@@ -173,6 +174,7 @@ func (in *instance) openData(ctx context.Context, ns *registry.Namespace) error 
 		in.unmark()
 		return fmt.Errorf("attach the database: %w", err)
 	}
+	in.before = sqlUsage(in.sql.Usage())
 	durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
 	in.gate = func() error {
 		if err := durable.Wait(); err != nil {

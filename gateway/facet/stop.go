@@ -86,7 +86,7 @@ func (in *instance) finish(failure error) {
 	var usage Usage
 	if in.sql != nil {
 		in.detach()
-		usage = sqlUsage(in.sql.Usage())
+		usage = in.sqlUsed()
 		in.sql.Owner().(*auditor).log.Close()
 	}
 	usage.CPUSeconds += exit.CPU.Seconds()

@@ -33,6 +33,16 @@ func sqlUsage(s sqlpool.Usage) Usage {
 	return Usage{CPUSeconds: s.CPU.Seconds(), RowsRead: s.RowsRead, RowsWritten: s.RowsWritten}
 }
 
+// sqlUsed is what was done with the instance's database during its life, by an administrator too. The worker counts from when the first of several
+// channels was attached: one that an administrator kept open counts on from one instance to the next.
+func (in *instance) sqlUsed() Usage {
+	u := sqlUsage(in.sql.Usage())
+	u.CPUSeconds -= in.before.CPUSeconds
+	u.RowsRead -= in.before.RowsRead
+	u.RowsWritten -= in.before.RowsWritten
+	return u
+}
+
 // usage is the facet's usage now, the running instance included.
 func (n *node) usage(ctx context.Context) Usage {
 	n.mu.Lock()
@@ -48,7 +58,7 @@ func (n *node) usage(ctx context.Context) Usage {
 	}
 	var now Usage
 	if in.sql != nil {
-		now = sqlUsage(in.sql.Usage())
+		now = in.sqlUsed()
 	}
 	if s, err := in.proc.Stats(ctx); err == nil {
 		now.CPUSeconds += s.CPU.Seconds()
