@@ -35,6 +35,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/relay"
 	"github.com/facetgateway/fgw/gateway/sqlpool"
 	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // Config is what `fgw serve` hands to the gateway process.
@@ -182,7 +183,7 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 			return fmt.Errorf("take over a listener: %w", err)
 		}
 		f.Close()
-		go func() { failed <- srv.Serve(ln) }()
+		go func() { failed <- srv.Serve(directListener{ln}) }()
 	}
 	ln, err := net.FileListener(boot.Admin)
 	if err != nil {
@@ -224,6 +225,17 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 	stopAdmin()
 	<-adminDone
 	return nil
+}
+
+// directListener has its connections read and written as the wire is: see wire.Direct.
+type directListener struct{ net.Listener }
+
+func (l directListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return wire.Direct(c), nil
 }
 
 // ownAddrs are the gateway's listeners, which no facet may reach through its egress.

@@ -37,7 +37,7 @@ func serveInherited(start StartFunc) int {
 		return 1
 	}
 	file.Close()
-	if err := serveWire(conn, os.NewFile(wire.FDSQL, "sql"), start); err != nil {
+	if err := serveWire(wire.Direct(conn), os.NewFile(wire.FDSQL, "sql"), start); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

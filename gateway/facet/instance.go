@@ -202,7 +202,7 @@ func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	if err != nil {
 		return err
 	}
-	in.socket = &socket{Conn: conn}
+	in.socket = &socket{Conn: wire.Direct(conn)}
 	in.conn = wire.NewConn(in.socket, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
 	read, write, err := os.Pipe()
 	if err != nil {
