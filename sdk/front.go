@@ -113,7 +113,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // maxRest is how much of an unread body is read for the sake of keeping the stream.
 const maxRest = 256 << 10
 
-// finish reads what has arrived of the body's rest. Where that is not all of it, the stream cannot carry another request.
+// finish reads what has arrived of the body's rest. Where that is not all of it, though it may come a moment later, the stream cannot
+// carry another request. The gateway would send none: it uses a stream again only after a request that it sent in one piece.
 func (b *requestBody) finish(s *stream) {
 	if b.ended || b.given || !b.read && b.original.Header.Get("Expect") != "" { // an unread body that was never asked for
 		return

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"strings"
@@ -248,6 +249,14 @@ func TestWireLostEndsTheInstance(t *testing.T) {
 
 // A handler may leave its body unread; the next request must not suffer for it.
 func TestUnreadBodies(t *testing.T) {
+	var said bytes.Buffer
+	log.SetOutput(&said) // where net/http tells of panics, which a facet's log would be full of
+	defer func() {
+		log.SetOutput(os.Stderr)
+		if said.Len() > 0 {
+			t.Errorf("it is said:\n%.1000s", &said)
+		}
+	}()
 	g := startInstance(t, wire.Start{}, handle(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/some" {
 			io.ReadFull(r.Body, make([]byte, 10))

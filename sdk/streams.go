@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -151,9 +152,13 @@ type stream struct {
 // aheadLen is the length of net/http's read ahead; every other read of its is longer.
 const aheadLen = 1
 
+// errDeaf ends a stream of which nothing more is to be read. It is not io.EOF: net/http takes that for the end of a body that it
+// closes, short as that is, begins to read ahead, and panics when it waits for the next request.
+var errDeaf = errors.New("the rest of the request is left unread")
+
 func (s *stream) Read(p []byte) (int, error) {
 	if s.deaf.Load() {
-		return 0, io.EOF
+		return 0, errDeaf
 	}
 	if len(p) != aheadLen {
 		return s.Stream.Read(p)
