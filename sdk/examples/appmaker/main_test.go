@@ -34,7 +34,7 @@ func begin(t *testing.T, object string) (*facettest.Server, *studio) {
 func TestNamesAndAddresses(t *testing.T) {
 	_, s := begin(t, "me")
 	for name, says := range map[string]string{
-		"todo": "", "a": "", "my-2nd-app": "", strings.Repeat("x", 40): "",
+		"todo": "", "a": "", "h": "makes up", "h2": "", "my-2nd-app": "", strings.Repeat("x", 40): "",
 		"": "made of", "Todo": "made of", "a--b": "made of", "-a": "made of", "a-": "made of", "a.b": "made of", "../x": "made of", strings.Repeat("x", 41): "made of", "ä": "made of",
 	} {
 		if err := s.checkName(name); says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
