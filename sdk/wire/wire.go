@@ -33,7 +33,7 @@ const (
 const (
 	MaxStartBytes   = 1<<20 + 64<<10 // env and secrets of 1 MiB, and room for the rest
 	MaxFrameBytes   = 64 << 10       // a control or log frame, a call's head
-	MaxHeadBytes    = 64 << 10       // an HTTP head or trailer
+	MaxHeadBytes    = 64 << 10       // an HTTP head
 	MaxInformal     = 8              // 1xx answers to one request
 	Window          = 256 << 10      // yamux's floor for a stream's window
 	MaxStreams      = 256            // open streams of one facet, both directions
