@@ -144,7 +144,7 @@ func (s *server) buildMeans(p *process, b protocol.Build) (err error) {
 		if b.Warm {
 			limits.Weight = warmWeight
 		}
-		p.group, err = s.slots.take(limits)
+		p.group, err = s.slots.alone.take(limits)
 	}
 	return err
 }
@@ -152,7 +152,7 @@ func (s *server) buildMeans(p *process, b protocol.Build) (err error) {
 // endBuild gives back what a builder held.
 func (s *server) endBuild(p *process, b protocol.Build) {
 	if p.group != nil {
-		s.slots.remove(p.group)
+		s.slots.remove(p.group, nil)
 	}
 	if s.facets.uids != nil && !b.Warm && p.uid != s.facets.one {
 		s.facets.uids.give(p.uid)

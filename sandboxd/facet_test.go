@@ -272,7 +272,7 @@ func TestProgramsThatCannotRun(t *testing.T) {
 			exe.Close()
 			continue // a machine whose /bin is static
 		}
-		_, err = b.try(t, exe, small)
+		_, err = b.try(t, exe, small, protocol.Place{})
 		exe.Close()
 		if !errors.Is(err, protocol.ErrRefused) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
@@ -383,7 +383,7 @@ func TestManyFacets(t *testing.T) {
 
 // oneFacet starts one, asks it, and sees it end.
 func (b *sandbox) oneFacet(t *testing.T) error {
-	f, err := b.try(t, b.exe, small)
+	f, err := b.try(t, b.exe, small, protocol.Place{})
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ var errTooMany = errors.New("every user id of this data directory is in use")
 type facetFiles struct{ exe, wire, output, sql int }
 
 // start makes a facet and returns once it has been exec'ed.
-func (f *facets) start(id uint64, l protocol.Limits, files facetFiles) (*process, error) {
+func (f *facets) start(id uint64, l protocol.Limits, at place, files facetFiles) (*process, error) {
 	p := &process{id: id, name: "facet", uid: f.one, index: -1, pidfd: -1, limits: l, done: make(chan struct{})}
 	if f.uids != nil {
 		var ok bool
@@ -75,15 +75,13 @@ func (f *facets) start(id uint64, l protocol.Limits, files facetFiles) (*process
 		}
 	}
 	if f.slots != nil {
-		g, err := f.slots.take(facetLimits(l))
-		if err != nil {
+		if err := f.slots.seat(p, at); err != nil {
 			f.release(p)
 			return nil, err
 		}
-		p.group = g
 	}
 	r := &request{p: p, answer: make(chan error, 1)}
-	if err := f.ask(r, l, []int{files.exe, files.wire, files.sql, files.output}); err != nil {
+	if err := f.ask(r, p.limits, []int{files.exe, files.wire, files.sql, files.output}); err != nil {
 		f.release(p)
 		return nil, err
 	}
@@ -127,7 +125,7 @@ func (f *facets) ask(r *request, l protocol.Limits, files []int) error {
 // release gives back what a facet held.
 func (f *facets) release(p *process) {
 	if p.group != nil {
-		f.slots.remove(p.group)
+		f.slots.remove(p.group, p.tree)
 	}
 	if f.uids != nil {
 		f.uids.give(p.uid)

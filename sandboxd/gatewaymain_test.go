@@ -148,7 +148,7 @@ func (g *testGateway) spawn(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer exe.Close()
-	p, err := g.boot.Client.SpawnFacet(ctx, small, protocol.FacetFiles{Exe: exe, Wire: wire, Output: w})
+	p, err := g.boot.Client.SpawnFacet(ctx, small, protocol.Place{}, protocol.FacetFiles{Exe: exe, Wire: wire, Output: w})
 	if err != nil {
 		unix.Close(fds[0])
 		return 0, err

@@ -119,14 +119,14 @@ var small = protocol.Limits{MemoryBytes: 64 << 20, Processes: 32, CPUMilli: 1000
 // spawn starts the test binary as a facet.
 func (b *sandbox) spawn(t testing.TB, l protocol.Limits) *facet {
 	t.Helper()
-	f, err := b.try(t, b.exe, l)
+	f, err := b.try(t, b.exe, l, protocol.Place{})
 	if err != nil {
 		t.Fatalf("spawn: %v", err)
 	}
 	return f
 }
 
-func (b *sandbox) try(t testing.TB, exe *os.File, l protocol.Limits) (*facet, error) {
+func (b *sandbox) try(t testing.TB, exe *os.File, l protocol.Limits, at protocol.Place) (*facet, error) {
 	t.Helper()
 	ours, theirs := pair(t, unix.SOCK_STREAM)
 	far, sql := pair(t, unix.SOCK_SEQPACKET)
@@ -139,7 +139,7 @@ func (b *sandbox) try(t testing.TB, exe *os.File, l protocol.Limits) (*facet, er
 		t.Fatal(err)
 	}
 	ours.Close()
-	p, err := b.client.SpawnFacet(t.Context(), l, protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: w})
+	p, err := b.client.SpawnFacet(t.Context(), l, at, protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: sql, Output: w})
 	theirs.Close()
 	sql.Close()
 	far.Close()

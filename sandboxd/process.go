@@ -22,6 +22,9 @@ type process struct {
 	index int // of a SQL worker; -1
 	group cgroup.Group
 
+	tree       *tree // that its group lies in; nil where it stands alone
+	supervisor bool  // the tree is its own: it may have children
+
 	mu     sync.Mutex // guards pidfd, limits and killed
 	pidfd  int        // -1 once the process has ended
 	limits protocol.Limits
@@ -75,7 +78,9 @@ func (p *process) ended(status syscall.WaitStatus, cpu time.Duration) {
 		}
 		if u, err := p.group.Usage(); err == nil {
 			e.MemoryPeak = u.MemoryPeak
-			e.OOM = u.OOMKills > 0 && e.Signal == int(syscall.SIGKILL)
+			if e.OOM = u.OOMKills > 0 && e.Signal == int(syscall.SIGKILL); e.OOM && !p.group.Full() {
+				e.Limit, e.Whose = p.tree.full(p.supervisor)
+			}
 			if u.CPUKnown {
 				e.CPU = u.CPU
 			}

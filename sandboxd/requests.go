@@ -28,7 +28,7 @@ type desk struct {
 	log   *slog.Logger
 	clamp func(protocol.Limits) protocol.Limits
 	// what the desk can have done
-	startFacet func(id uint64, l protocol.Limits, f facetFiles) (*process, error)
+	startFacet func(id uint64, l protocol.Limits, at place, f facetFiles) (*process, error)
 	startSQLD  func(id uint64, index, control, shared int) (*process, error)
 	startBuild func(id uint64, b protocol.Build, job, output int) (*process, error)
 	setLimits  func(p *process, l protocol.Limits) error
@@ -115,6 +115,12 @@ func (d *desk) answer(m protocol.Message, files []int) {
 	if err != nil {
 		r.Flags |= protocol.Refused
 		r.Text = err.Error()
+		switch {
+		case errors.Is(err, errGone):
+			r.Flags |= protocol.Gone
+		case errors.Is(err, errProcesses):
+			r.Flags |= protocol.Full
+		}
 	}
 	d.send(r)
 	if m.Spawns(r) {
@@ -162,8 +168,14 @@ func (d *desk) spawnFacet(m protocol.Message, files []int, r *protocol.Message) 
 	if want == 4 {
 		f.sql = files[3]
 	}
+	at := place{supervisor: m.Flags&protocol.Supervisor != 0}
+	if m.Process != 0 {
+		if at.under = d.process(m.Process); at.under == nil {
+			return errGone
+		}
+	}
 	id := d.number()
-	p, err := d.startFacet(id, d.clamp(limitsOf(m)), f)
+	p, err := d.startFacet(id, d.clamp(limitsOf(m)), at, f)
 	return d.started(p, err, r)
 }
 

@@ -222,8 +222,11 @@ func (s *server) run(ctx context.Context) error {
 }
 
 func (s *server) setLimits(p *process, l protocol.Limits) error {
-	if p.group == nil || p.index >= 0 {
+	if p.group == nil || p.index >= 0 || p.supervisor { // a supervisor's are those of all that it has started
 		return errors.ErrUnsupported
+	}
+	if p.tree != nil {
+		l = p.tree.cap(l)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

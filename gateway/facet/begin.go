@@ -1,6 +1,7 @@
 package facet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -140,9 +141,13 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.R
 	return spec, nil
 }
 
-// deriveLimits are a child's limits: what is given, never above its parent's own.
-func deriveLimits(own *registry.Limits, given *wire.Limits) (*registry.Limits, error) {
-	l := *own
+// deriveLimits are a child's limits: what is asked for, never above its parent's own. What bounds the sum of all children
+// is not one child's by default, which then would leave nothing to its siblings.
+func deriveLimits(own *registry.Limits, asked *wire.Limits) (*registry.Limits, error) {
+	l, given, one := *own, *asked, registry.DefaultLimits()
+	given.Memory = cmp.Or(given.Memory, min(own.Memory, one.Memory))
+	given.CPUMilli = cmp.Or(given.CPUMilli, min(own.CPUMilli, one.CPUMilli))
+	given.Processes = cmp.Or(given.Processes, int64(min(own.Processes, one.Processes)))
 	var err error
 	take := func(name string, to *int64, v int64, show func(int64) string) {
 		switch {
@@ -168,8 +173,8 @@ func deriveLimits(own *registry.Limits, given *wire.Limits) (*registry.Limits, e
 	take("statement_timeout", &statement, given.StatementMS*int64(time.Millisecond), span)
 	take("request_timeout", &request, given.RequestMS*int64(time.Millisecond), span)
 	l.StatementTimeout, l.RequestTimeout = time.Duration(statement), time.Duration(request)
-	if given.Memory > 0 && given.Memory < minMemory && err == nil {
-		err = problem.New(problem.BadRequest, "the limit memory=%s is below %s, which a Go program needs to start", sizeText(given.Memory), sizeText(minMemory))
+	if asked.Memory > 0 && asked.Memory < minMemory && err == nil {
+		err = problem.New(problem.BadRequest, "the limit memory=%s is below %s, which a Go program needs to start", sizeText(asked.Memory), sizeText(minMemory))
 	}
 	return &l, err
 }

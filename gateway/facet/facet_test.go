@@ -94,14 +94,15 @@ func TestValidTarget(t *testing.T) {
 }
 
 func TestDeriveLimits(t *testing.T) {
-	own := registry.DefaultLimits()
+	one, own := registry.DefaultLimits(), registry.SupervisorLimits()
 	for _, c := range []struct {
 		name  string
 		given wire.Limits
 		code  string
 		check func(*registry.Limits) bool
 	}{
-		{"nothing given", wire.Limits{}, "", func(l *registry.Limits) bool { return *l == own }},
+		{"nothing given", wire.Limits{}, "", func(l *registry.Limits) bool { return *l == one }},
+		{"all that there is", wire.Limits{Memory: own.Memory, CPUMilli: own.CPUMilli, Processes: int64(own.Processes)}, "", func(l *registry.Limits) bool { return *l == own }},
 		{"less", wire.Limits{Memory: 64 << 20, Storage: 1 << 20, CPUMilli: 250, Processes: 16, InFlight: 2, StatementMS: 100, RequestMS: 1000}, "", func(l *registry.Limits) bool {
 			return l.Memory == 64<<20 && l.Storage == 1<<20 && l.CPUMilli == 250 && l.Processes == 16 && l.InFlight == 2 && l.StatementTimeout == 100*time.Millisecond && l.RequestTimeout == time.Second
 		}},
@@ -162,6 +163,15 @@ func TestDeeper(t *testing.T) {
 		if got.Value != want {
 			t.Errorf("%q: %s, wanted %s", said, got.Value, want)
 		}
+	}
+}
+
+// A child of a supervisor that has less than one facet usually has no more than its supervisor.
+func TestDeriveLimitsOfLittle(t *testing.T) {
+	own := registry.DefaultLimits()
+	own.Memory, own.CPUMilli, own.Processes = 32<<20, 100, 20
+	if l, err := deriveLimits(&own, &wire.Limits{}); err != nil || *l != own {
+		t.Errorf("%+v %v", l, err)
 	}
 }
 

@@ -212,12 +212,28 @@ func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	in.output = in.m.newOutput(in, read)
 	limits := in.spec.Limits
 	in.proc, err = in.m.Sandbox.SpawnFacet(ctx,
-		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli},
+		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli}, in.place(),
 		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: database, Output: write})
-	if err != nil {
+	switch {
+	case errors.Is(err, protocol.ErrGone):
+		return problem.New(problem.FacetAborted, "its supervisor has ended")
+	case errors.Is(err, protocol.ErrFull):
+		up := in.starter.parent.spec.Limits.Processes
+		return &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: fmt.Sprintf(
+			"the supervisor's limit of %d processes and threads, for all that is below it together, leaves no room for another facet", up)}
+	case err != nil:
 		return fmt.Errorf("start the process: %w", err)
 	}
 	return nil
+}
+
+// place says whose limits bound the process together with others.
+func (in *instance) place() protocol.Place {
+	p := protocol.Place{Supervisor: in.spec.Start.Children}
+	if in.starter != nil {
+		p.Under = in.starter.parent.proc
+	}
+	return p
 }
 
 func socketpair() (ours, theirs *os.File, err error) {

@@ -3,6 +3,7 @@ package facet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -178,7 +179,7 @@ func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
 	switch {
 	case exit.OOM:
 		e.Reason, e.code = "memory", problem.FacetCrashed
-		e.Detail = "the facet ran out of memory: its limit is " + sizeText(in.spec.Limits.Memory)
+		e.Detail = outOfMemory(exit)
 	case exit.Seccomp:
 		e.Reason, e.code = "seccomp", problem.FacetCrashed
 		e.Detail = "the facet made a system call that no app may make and was killed"
@@ -203,9 +204,38 @@ func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
 		}
 		if line := crashLine(said); line != "" {
 			e.Detail += ": " + line
+			if strings.Contains(line, noThread) {
+				e.Detail += in.threadLimits()
+			}
 		}
 	}
 	return e
+}
+
+// outOfMemory says which limit was reached.
+func outOfMemory(exit protocol.Exit) string {
+	limit := sizeText(exit.Limit)
+	switch exit.Whose {
+	case protocol.OfTree:
+		return "the facet ran out of memory: its limit of " + limit + " is for it and its children together, and it held the most"
+	case protocol.OfSupervisor:
+		return "the facet ran out of memory: its supervisor's limit of " + limit + ", for all that is below it together, was reached, and this facet held the most"
+	case protocol.OfMachine:
+		return "the facet was killed because the machine ran out of memory; its own limit was not reached"
+	}
+	return "the facet ran out of memory: its limit is " + limit
+}
+
+// noThread is what the Go runtime prints when the kernel refuses it a thread.
+const noThread = "failed to create new OS thread"
+
+// threadLimits says which limits may have refused a thread.
+func (in *instance) threadLimits() string {
+	s := fmt.Sprintf(" (its limit is %d processes and threads", in.spec.Limits.Processes)
+	if in.starter != nil {
+		s += fmt.Sprintf("; its supervisor's, for all that is below it together, %d", in.starter.parent.spec.Limits.Processes)
+	}
+	return s + ")"
 }
 
 func reasonOf(code string) string {

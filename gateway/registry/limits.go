@@ -7,7 +7,8 @@ import (
 )
 
 // Limits bounds what one facet of a namespace may use; MaxObjects bounds the
-// namespace itself. In JSON the fields read as people set them: sizes as
+// namespace itself. In a namespace with a supervisor, memory, CPU and processes are those of the supervisor
+// and all facets below it together. In JSON the fields read as people set them: sizes as
 // "64MiB", times as "1s", the CPU as cores ("0.5"), counts as numbers.
 type Limits struct {
 	IdleTimeout      time.Duration
@@ -36,6 +37,16 @@ func DefaultLimits() Limits {
 		InFlight:         64,
 		MaxObjects:       10_000,
 	}
+}
+
+// SupervisorLimits are those of a namespace that has just been given a supervisor: several facets live in what
+// bounds one otherwise.
+func SupervisorLimits() Limits {
+	l := DefaultLimits()
+	l.Memory = 1 << 30
+	l.CPUMilli = 2000
+	l.Processes = 512 // some 80 Go programs
+	return l
 }
 
 type limitsJSON struct {

@@ -95,11 +95,16 @@ func (r *Registry) SetNamespace(ctx context.Context, name string, values map[str
 			if err := ns.set(key, values[key]); err != nil {
 				return err
 			}
+			if _, limit := limitRules[key]; limit {
+				if sp.set[key], err = json.Marshal(values[key]); err != nil {
+					return err
+				}
+			}
 		}
 		if sup := values["supervisor"]; sup != "" && sp.apps[sup] == nil {
 			return fmt.Errorf("%w: supervisor=%s: namespace %q has no app of that name: deploy it first", ErrBadValue, sup, name)
 		}
-		limits, err := json.Marshal(ns.Limits)
+		limits, err := json.Marshal(sp.set)
 		if err != nil {
 			return err
 		}

@@ -78,6 +78,38 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
+// With a supervisor a namespace has other defaults; what someone has set stays.
+func TestSupervisorLimits(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	create(t, r, "notes")
+	if _, err := r.AddVersion(t.Context(), "notes", "maker", "b1", 1); err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultLimits()
+	want.Processes = 64 // the default, but set
+	for _, step := range []struct {
+		set    map[string]string
+		change func()
+	}{
+		{map[string]string{"processes": "64"}, func() {}},
+		{map[string]string{"supervisor": "maker"}, func() { want = SupervisorLimits(); want.Processes = 64 }},
+		{map[string]string{"memory": "2GiB"}, func() { want.Memory = 2 << 30 }},
+		{map[string]string{"access": "public"}, func() {}},
+		{map[string]string{"supervisor": ""}, func() { want = DefaultLimits(); want.Memory = 2 << 30 }},
+		{map[string]string{"supervisor": "maker", "memory": "64MiB"}, func() { want = SupervisorLimits(); want.Processes, want.Memory = 64, 64<<20 }},
+	} {
+		ns, err := r.SetNamespace(t.Context(), "notes", step.set)
+		if step.change(); err != nil || ns.Limits != want {
+			t.Errorf("after %v: %+v, want %+v: %v", step.set, ns.Limits, want, err)
+		}
+	}
+	r.Close()
+	if ns, err := open(t, dir).Namespace("notes"); err != nil || ns.Limits != want {
+		t.Errorf("after opening again: %+v, %v", ns, err)
+	}
+}
+
 func TestSetNamespaceRefuses(t *testing.T) {
 	r := open(t, t.TempDir())
 	before := *create(t, r, "notes")

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"time"
 )
@@ -15,6 +16,7 @@ type snapshot struct {
 // space is a namespace with the apps in it.
 type space struct {
 	ns   Namespace
+	set  map[string]json.RawMessage // the limits that someone has set; the others are defaults
 	apps map[string]*appState
 }
 
@@ -88,7 +90,10 @@ func loadSpace(c *change, name string) (*space, error) {
 		return nil, err
 	}
 	sp.ns.CreatedAt = time.UnixMilli(created).UTC()
-	if err := json.Unmarshal([]byte(limits), &sp.ns.Limits); err != nil {
+	if sp.ns.Supervisor != "" {
+		sp.ns.Limits = SupervisorLimits()
+	}
+	if err := errors.Join(json.Unmarshal([]byte(limits), &sp.ns.Limits), json.Unmarshal([]byte(limits), &sp.set)); err != nil {
 		return nil, err
 	}
 	err = c.rows(`SELECT app, version, bundle, bytes, version = live, iif(version = canary, percent, 0), created_at FROM version

@@ -40,7 +40,8 @@ type Usage struct {
 	OOMKills   int64
 }
 
-// Group is the groups of one process. Its methods are not for concurrent use, but for Usage, Kill and Paths.
+// Group is the groups of one process, or of several that groups within it hold. Its methods are not for concurrent
+// use, but for Usage, Processes, Full, Kill and Paths.
 type Group interface {
 	// Join are open `tasks` files, to each of which the process writes "0" (v1).
 	Join() []int
@@ -48,6 +49,10 @@ type Group interface {
 	Into() int
 	Set(Limits) error
 	Usage() (Usage, error)
+	// Processes are how many are in it and in groups within it, threads counted.
+	Processes() (int64, error)
+	// Full reports whether the memory in it, groups within included, ever reached this group's own limit.
+	Full() bool
 	Empty() bool
 	// Kill ends every process in the group; an error where this can't be had from the group.
 	Kill() error
@@ -62,8 +67,11 @@ type Tree interface {
 	// Enter moves the calling process, which must still have no descendants elsewhere, to where it does not
 	// hinder its children's groups, and calls start, which makes the launcher, in between.
 	Enter(start func() (pid int, err error)) error
-	// New makes a group for one process; name has one part, or two ("facets/7").
+	// New makes a group for one process; name has one part, or several, the last of them new ("facets/7").
 	New(name string, l Limits) (Group, error)
+	// NewParent makes a group that holds no process but other groups, by names below its own: its limits hold for all
+	// of them together.
+	NewParent(name string, l Limits) (Group, error)
 	// Close kills what is left and removes the tree.
 	Close() error
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
@@ -111,17 +112,36 @@ func shares(weight int64) *uint64 {
 	return &s
 }
 
-func (t *v1Tree) New(name string, l Limits) (Group, error) {
+func (t *v1Tree) NewParent(name string, l Limits) (Group, error) {
+	g, err := t.make(name, l)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (t *v1Tree) make(name string, l Limits) (*v1Group, error) {
 	control, err := cgroup1.New(t.path(name), t.resources(l), cgroup1.WithHierarchy(t.hierarchy))
 	if err != nil {
 		return nil, fmt.Errorf("make cgroup %s: %w", name, err)
 	}
-	g := &v1Group{tree: t, control: control, memory: l.Memory, paths: map[string]string{}, dirs: map[string]string{}}
-	joined := map[string]bool{}
+	g := &v1Group{tree: t, control: control, paths: map[string]string{}, dirs: map[string]string{}}
+	g.memory.Store(l.Memory)
 	for _, s := range t.subsystems {
 		path, _ := t.path(name)(s.Name())
-		dir := filepath.Join(Mount, string(s.Name()), path)
-		g.paths[string(s.Name())], g.dirs[string(s.Name())] = path, dir
+		g.paths[string(s.Name())], g.dirs[string(s.Name())] = path, filepath.Join(Mount, string(s.Name()), path)
+	}
+	return g, nil
+}
+
+func (t *v1Tree) New(name string, l Limits) (Group, error) {
+	g, err := t.make(name, l)
+	if err != nil {
+		return nil, err
+	}
+	joined := map[string]bool{}
+	for _, s := range t.subsystems {
+		dir := g.dirs[string(s.Name())]
 		// cpu and cpuacct are often one hierarchy under two names.
 		real, err := filepath.EvalSymlinks(dir)
 		if err == nil && joined[real] {
@@ -156,7 +176,7 @@ type v1Group struct {
 	control cgroup1.Cgroup
 	paths   map[string]string
 	dirs    map[string]string
-	memory  int64 // the limit
+	memory  atomic.Int64 // the limit
 	once    sync.Once
 	join    []int
 }
@@ -166,14 +186,14 @@ func (g *v1Group) Into() int                { return -1 }
 func (g *v1Group) Paths() map[string]string { return g.paths }
 
 func (g *v1Group) Set(l Limits) error {
-	if l.Memory > g.memory && g.tree.swap {
+	if l.Memory > g.memory.Load() && g.tree.swap {
 		// Memory may never pass memory+swap. The library means to change the order itself when it
 		// raises a limit, but exchanges the wrong two settings (v3.1.3).
 		if err := g.control.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: &l.Memory}}); err != nil {
 			return fmt.Errorf("set cgroup limits: %w", err)
 		}
 	}
-	g.memory = l.Memory
+	g.memory.Store(l.Memory)
 	if err := g.control.Update(g.tree.resources(l)); err != nil {
 		return fmt.Errorf("set cgroup limits: %w", err)
 	}
@@ -186,7 +206,7 @@ func (g *v1Group) Usage() (u Usage, err error) {
 	u.Memory, errs[0] = number(filepath.Join(memory, "memory.usage_in_bytes"))
 	u.MemoryPeak, errs[1] = number(filepath.Join(memory, "memory.max_usage_in_bytes"))
 	u.OOMKills, errs[2] = field(filepath.Join(memory, "memory.oom_control"), "oom_kill")
-	u.Processes, errs[3] = number(filepath.Join(g.dirs["pids"], "pids.current"))
+	u.Processes, errs[3] = g.Processes()
 	if dir := g.dirs["cpuacct"]; dir != "" {
 		ns, err := number(filepath.Join(dir, "cpuacct.usage"))
 		u.CPU, u.CPUKnown = time.Duration(ns), err == nil
@@ -194,8 +214,22 @@ func (g *v1Group) Usage() (u Usage, err error) {
 	return u, errors.Join(errs[:]...)
 }
 
+func (g *v1Group) Processes() (int64, error) {
+	return number(filepath.Join(g.dirs["pids"], "pids.current"))
+}
+
+// fullSlack is how far below its limit a full group's peak may stay: the kernel charges up to 64 pages at once.
+const fullSlack = 512 << 10
+
+// Full goes by the peak: v1 tells of no limit that was reached but by failcnt, which Linux 6.18 leaves at 0.
+func (g *v1Group) Full() bool {
+	limit := g.memory.Load()
+	peak, err := number(filepath.Join(g.dirs["memory"], "memory.max_usage_in_bytes"))
+	return err == nil && limit > 0 && peak >= limit-fullSlack
+}
+
 func (g *v1Group) Empty() bool {
-	n, err := number(filepath.Join(g.dirs["pids"], "pids.current"))
+	n, err := g.Processes()
 	return err != nil || n == 0
 }
 

@@ -123,13 +123,21 @@ func (t *v2Tree) Enter(start func() (int, error)) error {
 		if has(dir, "cgroup.subtree_control") {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory +pids +cpu"), 0); err != nil {
-			return fmt.Errorf("give cgroup controllers to %s: %w", filepath.Base(dir), err)
+		if err := give(dir); err != nil {
+			return err
 		}
 	}
 	t.swap = exists(filepath.Join(t.base, "memory.swap.max"))
 	facets := filepath.Join(t.base, "facets", "cpu.weight")
 	return os.WriteFile(facets, strconv.AppendInt(nil, parentWeights["facets"], 10), 0)
+}
+
+// give lets groups within dir have the controllers.
+func give(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory +pids +cpu"), 0); err != nil {
+		return fmt.Errorf("give cgroup controllers to %s: %w", filepath.Base(dir), err)
+	}
+	return nil
 }
 
 func mkdir(dir string) error {
@@ -161,11 +169,11 @@ func moveAll(from, to string) error {
 	return nil
 }
 
-func (t *v2Tree) resources(l Limits) *cgroup2.Resources {
+func (t *v2Tree) resources(l Limits, parent bool) *cgroup2.Resources {
 	r := &cgroup2.Resources{CPU: &cgroup2.CPU{}}
 	if l.Memory > 0 {
 		var none int64
-		group := true // all of a facet, or nothing
+		group := !parent // all of a facet or nothing, but not all of a supervisor's children for one
 		r.Memory = &cgroup2.Memory{Max: &l.Memory, OOMGroup: &group}
 		if t.swap {
 			r.Memory.Swap = &none
@@ -188,7 +196,19 @@ func (t *v2Tree) resources(l Limits) *cgroup2.Resources {
 	return r
 }
 
-func (t *v2Tree) New(name string, l Limits) (Group, error) {
+func (t *v2Tree) NewParent(name string, l Limits) (Group, error) {
+	g, err := t.make(name, l, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := give(g.dir); err != nil {
+		g.Delete()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (t *v2Tree) make(name string, l Limits, parent bool) (*v2Group, error) {
 	dir := filepath.Join(t.base, name)
 	if err := mkdir(dir); err != nil {
 		return nil, err
@@ -197,7 +217,7 @@ func (t *v2Tree) New(name string, l Limits) (Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &v2Group{tree: t, dir: dir, path: "/" + group, into: -1}
+	g := &v2Group{tree: t, parent: parent, dir: dir, path: "/" + group, into: -1}
 	if g.manager, err = cgroup2.Load(g.path); err != nil {
 		return nil, fmt.Errorf("make cgroup %s: %w", name, err)
 	}
@@ -205,7 +225,15 @@ func (t *v2Tree) New(name string, l Limits) (Group, error) {
 		g.Delete()
 		return nil, err
 	}
-	if g.into, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	return g, nil
+}
+
+func (t *v2Tree) New(name string, l Limits) (Group, error) {
+	g, err := t.make(name, l, false)
+	if err != nil {
+		return nil, err
+	}
+	if g.into, err = unix.Open(g.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		g.Delete()
 		return nil, fmt.Errorf("open cgroup %s: %w", name, err)
 	}
@@ -245,6 +273,7 @@ func exists(path string) bool {
 type v2Group struct {
 	tree    *v2Tree
 	manager *cgroup2.Manager
+	parent  bool   // it holds groups
 	dir     string // absolute
 	path    string // below Mount
 	once    sync.Once
@@ -263,7 +292,7 @@ func (g *v2Group) Paths() map[string]string {
 }
 
 func (g *v2Group) Set(l Limits) error {
-	if err := g.manager.Update(g.tree.resources(l)); err != nil {
+	if err := g.manager.Update(g.tree.resources(l, g.parent)); err != nil {
 		return fmt.Errorf("set cgroup limits: %w", err)
 	}
 	return nil
@@ -276,10 +305,18 @@ func (g *v2Group) Usage() (u Usage, err error) {
 		u.MemoryPeak = u.Memory // before Linux 5.19
 	}
 	u.OOMKills, errs[1] = field(filepath.Join(g.dir, "memory.events"), "oom_kill")
-	u.Processes, errs[2] = number(filepath.Join(g.dir, "pids.current"))
+	u.Processes, errs[2] = g.Processes()
 	usec, err := field(filepath.Join(g.dir, "cpu.stat"), "usage_usec")
 	u.CPU, u.CPUKnown, errs[3] = time.Duration(usec)*time.Microsecond, err == nil, err
 	return u, errors.Join(errs[:]...)
+}
+
+func (g *v2Group) Processes() (int64, error) { return number(filepath.Join(g.dir, "pids.current")) }
+
+// Full goes by the events of this very group: memory.events counts those of the groups within it as well.
+func (g *v2Group) Full() bool {
+	n, err := field(filepath.Join(g.dir, "memory.events.local"), "oom")
+	return err == nil && n > 0
 }
 
 func (g *v2Group) Empty() bool {

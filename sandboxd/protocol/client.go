@@ -18,6 +18,8 @@ var (
 	ErrRefused = errors.New("sandboxd refused")
 	// ErrGone is wrapped where the process has ended.
 	ErrGone = errors.New("process has ended")
+	// ErrFull is wrapped where a supervisor's limit of processes leaves no room for another child.
+	ErrFull = errors.New("no room under the supervisor's limit of processes")
 	// ErrClosed is wrapped where sandboxd itself has gone.
 	ErrClosed = errors.New("sandboxd is gone")
 )
@@ -87,9 +89,24 @@ func (c *Client) Ready(ctx context.Context) error {
 	return err
 }
 
-// SpawnFacet starts a confined process. Concurrent calls are fine.
-func (c *Client) SpawnFacet(ctx context.Context, l Limits, f FacetFiles) (*Process, error) {
+// Place says where a facet stands among others. The zero value is one that stands alone.
+type Place struct {
+	// Under is its supervisor, whose limits bound the sum of all that is below it; nil for none.
+	Under *Process
+	// Supervisor lets the facet be that for others: its limits are for it and all below it together.
+	Supervisor bool
+}
+
+// SpawnFacet starts a confined process. Concurrent calls are fine. It fails with ErrGone where
+// the supervisor has ended, with ErrFull where its processes are used up.
+func (c *Client) SpawnFacet(ctx context.Context, l Limits, at Place, f FacetFiles) (*Process, error) {
 	m := Message{Op: OpSpawnFacet, Args: [6]int64{l.MemoryBytes, l.Processes, l.CPUMilli}}
+	if at.Under != nil {
+		m.Process = at.Under.id
+	}
+	if at.Supervisor {
+		m.Flags |= Supervisor
+	}
 	files := []*os.File{f.Exe, f.Wire, f.Output}
 	if f.SQL != nil {
 		m.Flags |= HasSQL
@@ -149,6 +166,8 @@ func (c *Client) call(ctx context.Context, m Message, files ...*os.File) (reply,
 		switch {
 		case r.Flags&Gone != 0:
 			return r, ErrGone
+		case r.Flags&Full != 0:
+			return r, fmt.Errorf("%w: %s", ErrFull, r.Text)
 		case r.Flags&Refused != 0:
 			return r, fmt.Errorf("%w: %s", ErrRefused, r.Text)
 		}

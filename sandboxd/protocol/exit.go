@@ -14,14 +14,29 @@ type Exit struct {
 	Seccomp    bool // its system call filter killed it
 	CPU        time.Duration
 	MemoryPeak int64
-	Limit      int64 // the memory limit that held at the end
+	Limit      int64 // the memory limit that held at the end; where OOM, the one that was reached; 0: none of the facet's
+	Whose      Whose // the limit is
 }
+
+// Whose says whom the limit of memory bounds that a process reached.
+type Whose int
+
+// The owners of limits.
+const (
+	OfProcess    Whose = iota // itself
+	OfTree                    // itself and its children together
+	OfSupervisor              // a supervisor of its and all below that together
+	OfMachine                 // everybody: the machine, or the group in which the gateway runs, is short
+)
 
 // String says it in words, for a person who wonders why an app stopped.
 func (e Exit) String() string {
 	switch {
+	case e.OOM && e.Whose == OfMachine:
+		return "killed because the machine is out of memory"
 	case e.OOM:
-		return fmt.Sprintf("out of memory (limit %s)", size(e.Limit))
+		return fmt.Sprintf("out of memory (limit %s%s)", size(e.Limit),
+			[...]string{"", " for it and its children", " for its supervisor and all below it"}[e.Whose])
 	case e.Seccomp:
 		return "killed for a forbidden system call"
 	case e.Signal != 0:
@@ -50,7 +65,7 @@ func size(n int64) string {
 // ExitMessage is sandboxd's event for the end of a process.
 func ExitMessage(process uint64, e Exit) Message {
 	m := Message{Op: OpExit, Process: process, Args: [6]int64{
-		int64(e.Code), int64(e.Signal), int64(e.CPU), e.MemoryPeak, e.Limit,
+		int64(e.Code), int64(e.Signal), int64(e.CPU), e.MemoryPeak, e.Limit, int64(e.Whose),
 	}}
 	if e.OOM {
 		m.Flags |= OOM
@@ -64,7 +79,7 @@ func ExitMessage(process uint64, e Exit) Message {
 func exitOf(m Message) Exit {
 	return Exit{
 		Code: int(m.Args[0]), Signal: int(m.Args[1]), CPU: time.Duration(m.Args[2]),
-		MemoryPeak: m.Args[3], Limit: m.Args[4],
+		MemoryPeak: m.Args[3], Limit: m.Args[4], Whose: Whose(m.Args[5]),
 		OOM: m.Flags&OOM != 0, Seccomp: m.Flags&SIGSYS != 0,
 	}
 }

@@ -18,7 +18,7 @@ type Op uint32
 
 // Requests, from the gateway.
 const (
-	OpSpawnFacet  Op = 1 // Args: memory, processes, cpu; descriptors: exe, wire, output, and sql where HasSQL
+	OpSpawnFacet  Op = 1 // Process: its supervisor, or 0; Args: memory, processes, cpu; descriptors: exe, wire, output, and sql where HasSQL
 	OpSpawnSQLD   Op = 2 // Args[0]: the worker's index; descriptors: control, shared memory
 	OpKill        Op = 3 // Process
 	OpLimits      Op = 4 // Process; Args: memory, processes, cpu
@@ -37,12 +37,14 @@ const (
 
 // Flags of a message.
 const (
-	HasSQL  = 1 << 0 // SPAWN_FACET: a fourth descriptor is the SQL channel
-	Refused = 1 << 1 // REPLY: Text says which step failed and why
-	Gone    = 1 << 2 // REPLY: no such process (any more)
-	OOM     = 1 << 3 // EXIT
-	SIGSYS  = 1 << 4 // EXIT: killed by its system call filter
-	Warm    = 1 << 5 // SPAWN_BUILD: the builder fills the shared cache
+	HasSQL     = 1 << 0 // SPAWN_FACET: a fourth descriptor is the SQL channel
+	Refused    = 1 << 1 // REPLY: Text says which step failed and why
+	Gone       = 1 << 2 // REPLY: no such process (any more)
+	OOM        = 1 << 3 // EXIT
+	SIGSYS     = 1 << 4 // EXIT: killed by its system call filter
+	Warm       = 1 << 5 // SPAWN_BUILD: the builder fills the shared cache
+	Supervisor = 1 << 6 // SPAWN_FACET: it may have children; its limits hold for it and all below it together
+	Full       = 1 << 7 // REPLY: refused, since the supervisor's limit of processes is used up
 )
 
 // HeadBytes is the size of every request and of the fixed part of every answer.

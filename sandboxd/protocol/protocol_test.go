@@ -153,11 +153,11 @@ func TestClientSpawn(t *testing.T) {
 	}
 	got := make(chan result)
 	go func() {
-		r, err := c.SpawnFacet(context.Background(), Limits{1, 2, 3}, FacetFiles{f, f, f, f})
+		r, err := c.SpawnFacet(context.Background(), Limits{1, 2, 3}, Place{Under: &Process{id: 9}, Supervisor: true}, FacetFiles{f, f, f, f})
 		got <- result{r, err}
 	}()
 	m, files := p.next()
-	if m.Op != OpSpawnFacet || files != 4 || m.Flags != HasSQL || m.Args != [6]int64{1, 2, 3} {
+	if m.Op != OpSpawnFacet || files != 4 || m.Flags != HasSQL|Supervisor || m.Process != 9 || m.Args != [6]int64{1, 2, 3} {
 		t.Errorf("request %+v with %d descriptors", m, files)
 	}
 	p.say(Message{Op: OpReply, ID: m.ID, Process: 7, Args: [6]int64{100, 200}})
@@ -185,7 +185,7 @@ func TestClientErrors(t *testing.T) {
 	ask := func(ctx context.Context) chan error {
 		failed := make(chan error)
 		go func() {
-			_, err := c.SpawnFacet(ctx, Limits{}, FacetFiles{Exe: f, Wire: f, Output: f})
+			_, err := c.SpawnFacet(ctx, Limits{}, Place{}, FacetFiles{Exe: f, Wire: f, Output: f})
 			failed <- err
 		}()
 		return failed
@@ -213,7 +213,7 @@ func TestClientErrors(t *testing.T) {
 	}
 	closed := null(t)
 	closed.Close()
-	if _, err := c.SpawnFacet(context.Background(), Limits{}, FacetFiles{Exe: closed, Wire: f, Output: f}); err == nil {
+	if _, err := c.SpawnFacet(context.Background(), Limits{}, Place{}, FacetFiles{Exe: closed, Wire: f, Output: f}); err == nil {
 		t.Error("a closed file is passed")
 	}
 	failed = ask(context.Background())

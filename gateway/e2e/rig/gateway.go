@@ -252,8 +252,10 @@ type Detail struct {
 	StorageBytes int64 `json:"storage_bytes"`
 	Usage        struct {
 		Starts, Requests, Errors int64
+		CPUSeconds               float64 `json:"cpu_seconds"`
 	}
-	LastExit *struct{ Reason, Detail string } `json:"last_exit"`
+	Confinement struct{ Cgroups map[string]string } // of one that runs
+	LastExit    *struct{ Reason, Detail string }    `json:"last_exit"`
 }
 
 // Inspect reads what is known of a facet.

@@ -10,8 +10,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/facetgateway/fgw/sdk"
 )
@@ -30,6 +32,8 @@ func (p *player) acts(mux *http.ServeMux) {
 		}
 	})
 	mux.HandleFunc("/eat", func(http.ResponseWriter, *http.Request) { eat() })
+	mux.HandleFunc("/hold", p.hold)
+	mux.HandleFunc("/threads", threads)
 	mux.HandleFunc("/wait", p.wait)
 	mux.HandleFunc("/open", func(w http.ResponseWriter, r *http.Request) { p.open(r.URL.Query().Get("door")) })
 	mux.HandleFunc("/ask/", func(w http.ResponseWriter, r *http.Request) {
@@ -102,6 +106,31 @@ func eat() {
 		}
 		kept = append(kept, b)
 	}
+}
+
+// hold takes so many MiB and keeps them.
+func (p *player) hold(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.URL.Query().Get("mb"))
+	b := make([]byte, n<<20)
+	for i := range b {
+		b[i] = 1
+	}
+	p.mu.Lock()
+	p.kept = append(p.kept, b)
+	p.mu.Unlock()
+	answer(w, n, err)
+}
+
+// threads makes so many that stay, and answers when they are there.
+func threads(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.URL.Query().Get("n"))
+	var made sync.WaitGroup
+	for range n {
+		made.Add(1)
+		go func() { runtime.LockOSThread(); made.Done(); select {} }()
+	}
+	made.Wait()
+	answer(w, n, err)
 }
 
 func (p *player) who(w http.ResponseWriter, r *http.Request) {

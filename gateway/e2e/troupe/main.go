@@ -38,6 +38,7 @@ type player struct {
 	starts map[string]int           // how often the start function of a child ran; guarded by mu
 	doors  map[string]chan struct{} // guarded by mu
 	exe    []byte                   // an executable for children; guarded by mu
+	kept   [][]byte                 // memory that it keeps; guarded by mu
 }
 
 func start(ctx context.Context, f *sdk.Facet) (http.Handler, error) {
