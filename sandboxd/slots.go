@@ -16,12 +16,15 @@ import (
 const (
 	slotsReady = 8
 	kidsReady  = 1
-	treesReady = 2
+	treesReady = 4
 )
 
 // fillDelay keeps the making of new groups out of the way of the facet that has just taken one: both would
-// want the processor in the same few milliseconds.
-const fillDelay = 5 * time.Millisecond
+// want the processor in the same few milliseconds. After a supervisor its first child starts.
+const (
+	fillDelay = 5 * time.Millisecond
+	treeDelay = 25 * time.Millisecond
+)
 
 // slots keeps groups ready for facets. A group is used once and then removed, not
 // reused: a used one holds memory that its last process touched, counters that can't be
@@ -73,10 +76,10 @@ func facetLimits(l protocol.Limits) cgroup.Limits {
 }
 
 // later runs fill a moment from now.
-func (s *slots) later(fill func()) {
+func (s *slots) later(after time.Duration, fill func()) {
 	s.wg.Go(func() {
 		select {
-		case <-time.After(fillDelay):
+		case <-time.After(after):
 			fill()
 		case <-s.stop:
 		}
@@ -112,7 +115,7 @@ func (p *pool) refill() {
 	defer p.mu.Unlock()
 	if !p.filling && !p.closed {
 		p.filling = true
-		p.s.later(p.fill)
+		p.s.later(fillDelay, p.fill)
 	}
 }
 

@@ -141,10 +141,15 @@ func (s *slots) newTree(where string, up *tree, l protocol.Limits) (t *tree, err
 		t.group.Delete()
 		return nil, err
 	}
-	s.trees.mu.Lock()
-	t.pool.last = facetLimits(t.cap(s.trees.child))
-	s.trees.mu.Unlock()
+	t.expect()
 	return t, nil
+}
+
+// expect has the groups that wait in a new tree made for a child like the last one anywhere.
+func (t *tree) expect() {
+	t.s.trees.mu.Lock()
+	defer t.s.trees.mu.Unlock()
+	t.pool.last = facetLimits(t.cap(t.s.trees.child))
 }
 
 // fillTrees makes what is missing, each with a group for its first child.
@@ -172,37 +177,37 @@ func (s *slots) fillTrees() {
 // takeTree gives a tree for a supervisor, within the tree up if there is one: there none wait, since few
 // children have children.
 func (s *slots) takeTree(up *tree, l protocol.Limits) (*tree, error) {
+	where := "facets"
 	if up != nil {
-		t, err := s.newTree(up.pool.where, up, l)
-		if err == nil {
-			t.pool.refill()
+		where = up.pool.where
+	} else if t := s.readyTree(l); t != nil {
+		err := t.set(l)
+		if err != nil {
+			s.remove(t.own, t)
 		}
 		return t, err
 	}
+	t, err := s.newTree(where, up, l)
+	if err == nil {
+		t.pool.refill()
+	}
+	return t, err
+}
+
+// readyTree takes one that waits, if any does.
+func (s *slots) readyTree(l protocol.Limits) (t *tree) {
 	k := &s.trees
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.last = l
-	var t *tree
 	if n := len(k.ready); n > 0 {
 		t, k.ready = k.ready[n-1], k.ready[:n-1]
 	}
 	if !k.filling {
 		k.filling = true
-		s.later(s.fillTrees)
+		s.later(treeDelay, s.fillTrees)
 	}
-	k.mu.Unlock()
-	if t == nil {
-		t, err := s.newTree("facets", nil, l)
-		if err == nil {
-			t.pool.refill()
-		}
-		return t, err
-	}
-	if err := t.set(l); err != nil {
-		s.remove(t.own, t)
-		return nil, err
-	}
-	return t, nil
+	return t
 }
 
 // set changes the limits of a tree that nobody is in yet. No group may ever have a larger CPU quota than the one
@@ -213,7 +218,7 @@ func (t *tree) set(l protocol.Limits) error {
 	}
 	lower := l.CPUMilli < t.limits.CPUMilli
 	t.limits = l
-	t.pool.last = facetLimits(t.cap(protocol.Limits{MemoryBytes: t.pool.last.Memory, Processes: t.pool.last.Processes, CPUMilli: t.pool.last.CPUMilli}))
+	t.expect()
 	groups := []slot{{t.group, facetLimits(l)}, {t.kids, facetLimits(kidsLimits(l))}, {t.own, facetLimits(l)}}
 	for i := range t.pool.ready {
 		t.pool.ready[i].limits = t.pool.last
