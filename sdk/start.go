@@ -9,7 +9,7 @@ import (
 )
 
 // Start says how a child facet starts. Zero values are the closed ones: no egress, no services, no children, and the
-// supervisor's own limits.
+// usual limits.
 type Start struct {
 	Code Code
 	// ID is what the child's ID returns; empty: the object's.
@@ -28,12 +28,16 @@ type Start struct {
 	Children bool
 }
 
-// Limits bound one facet. A field that is 0 has the supervisor's own value, which none may pass.
+// Limits bound one facet. No field may pass the supervisor's own value, which a field that is 0 has; of Memory, CPU and
+// Processes a child gets no more than usual, unless it is asked for: 256 MiB, one core, 64.
+//
+// A facet's Memory, CPU and Processes also bound the sum of it and all facets below it. An eighth of the memory, a tenth
+// of the CPU and 16 processes of a supervisor's (half of them where it has fewer than 32) can't be had by its children.
 type Limits struct {
 	Memory        int64         // bytes; a Go program needs 16 MiB to start
 	Storage       int64         // bytes of its database
 	CPU           float64       // cores
-	Processes     int           // threads count; a Go program needs 8
+	Processes     int           // threads count; a Go program needs 8, and usually has 5 to 7
 	StatementTime time.Duration // of one SQL statement
 	RequestTime   time.Duration // to the head of an answer
 	InFlight      int           // requests at once

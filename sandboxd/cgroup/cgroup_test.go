@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,7 +199,10 @@ func TestLimitsAreWritten(t *testing.T) {
 func TestSweep(t *testing.T) {
 	tr, name := tree(t)
 	other, otherName := tree(t)
-	g, err := tr.New("facets/1", Limits{Processes: 16})
+	if _, err := tr.NewParent("facets/0", Limits{Processes: 16}); err != nil {
+		t.Fatal(err)
+	}
+	g, err := tr.New("facets/0/1", Limits{Processes: 16})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +224,44 @@ func TestSweep(t *testing.T) {
 	}
 	if len(find(otherName)) == 0 || survivor.Process.Signal(unix.Signal(0)) != nil {
 		t.Error("another tree was swept too")
+	}
+}
+
+// A parent holds groups, and its limits hold for what is in them.
+func TestParent(t *testing.T) {
+	tr, name := tree(t)
+	up, err := tr.NewParent("facets/1", Limits{Memory: 64 << 20, Processes: 16, CPUMilli: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if up.Into() >= 0 || len(up.Join()) > 0 {
+		t.Error("a process may be put into a parent")
+	}
+	g, err := tr.New("facets/1/2", Limits{Memory: 64 << 20, Processes: 16, CPUMilli: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(g.Paths()["memory"], "/"+name+"/facets/1/2") {
+		t.Errorf("a group within lies in %q", g.Paths()["memory"])
+	}
+	c := child(t)
+	moveInto(t, g, c.Process.Pid)
+	if n, err := up.Processes(); err != nil || n < 1 || up.Empty() || up.Full() {
+		t.Errorf("%d processes in the parent, full %v: %v", n, up.Full(), err)
+	}
+	c.Process.Kill()
+	c.Wait()
+	waitFor(t, "the parent is empty", up.Empty)
+	if err := up.Delete(); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("removing a parent with a group in it: %v", err)
+	}
+	for _, g := range []Group{g, up} {
+		if err := g.Delete(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := find("1"); slices.ContainsFunc(left, func(dir string) bool { return strings.Contains(dir, name) }) {
+		t.Errorf("left: %v", left)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,8 @@ func (s *studio) renderApp(w http.ResponseWriter, r *http.Request, status int, n
 	p.Origin = s.origin(r, name)
 	p.URL, p.Address = p.Origin+"/", s.f.Namespace()+"/"+s.f.Object()+"/"+name
 	own := s.f.Limits()
-	p.Memory = choices(p.Settings.Memory, own.Memory, size, 32<<20, 64<<20, 128<<20, 256<<20)
+	p.Memory = choices(p.Settings.Memory, own.Memory, size, 32<<20, 64<<20, 128<<20, 512<<20)
+	p.Memory[0].Text = "as usual, " + size(min(usualMemory, cmp.Or(own.Memory, usualMemory)))
 	p.Storage = choices(p.Settings.Storage, own.Storage, size, 1<<20, 16<<20, 128<<20, 1<<30)
 	p.RequestTime = choices(p.Settings.RequestTime, own.RequestTime.Milliseconds(), span, 1000, 5000, 20_000, 60_000)
 	s.render(w, r, status, "app.html", p.Origin, p)

@@ -13,7 +13,7 @@ import (
 	"github.com/facetgateway/fgw/sdk"
 )
 
-// settings are what an app may use. A zero is the studio's own limit, which none may pass.
+// settings are what an app may use. A zero is the studio's own limit, which none may pass; of memory what is usual.
 type settings struct {
 	Memory      int64    `json:"memory,omitempty"`       // bytes
 	Storage     int64    `json:"storage,omitempty"`      // bytes
@@ -28,6 +28,9 @@ const (
 	minRequestTime = 100
 	maxHosts       = 20
 )
+
+// usualMemory is what a facet has that was given no limit of its own, where its supervisor has as much.
+const usualMemory = 256 << 20
 
 // check says what is wrong with the settings of an app, whose supervisor may use own.
 func (s *settings) check(own sdk.Limits) error {
