@@ -212,7 +212,7 @@ func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	in.output = in.m.newOutput(in, read)
 	limits := in.spec.Limits
 	in.proc, err = in.m.Sandbox.SpawnFacet(ctx,
-		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli}, in.place(),
+		protocol.Limits{MemoryBytes: limits.Memory, Processes: int64(limits.Processes), CPUMilli: limits.CPUMilli}, in.seat(),
 		protocol.FacetFiles{Exe: exe, Wire: theirs, SQL: database, Output: write})
 	switch {
 	case errors.Is(err, protocol.ErrGone):
@@ -227,8 +227,8 @@ func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	return nil
 }
 
-// place says whose limits bound the process together with others.
-func (in *instance) place() protocol.Place {
+// seat says whose limits bound the process together with others.
+func (in *instance) seat() protocol.Place {
 	p := protocol.Place{Supervisor: in.spec.Start.Children}
 	if in.starter != nil {
 		p.Under = in.starter.parent.proc
