@@ -369,12 +369,12 @@ func TestLimitsAreTold(t *testing.T) {
 		StatementTime, RequestTime time.Duration
 	}
 	s.Get("/t/studio/limits", &own)
-	if own.Memory != 256<<20 || own.Storage != 1<<30 || own.Rows != 0 || own.CPU != 0.5 || own.Processes != 64 || own.InFlight != 64 ||
+	if own.Memory != 1<<30 || own.Storage != 1<<30 || own.Rows != 0 || own.CPU != 0.5 || own.Processes != 512 || own.InFlight != 64 ||
 		own.StatementTime != time.Second || own.RequestTime != time.Minute {
 		t.Errorf("the director has %+v", own)
 	}
 	s.Get(s.path("on", "a", "/limits"), &kid)
-	own.Memory, own.RequestTime, own.Rows = 64<<20, 1500*time.Millisecond, 7
+	own.Memory, own.RequestTime, own.Rows, own.Processes = 64<<20, 1500*time.Millisecond, 7, 64
 	if kid != own {
 		t.Errorf("the child has %+v, not %+v", kid, own)
 	}

@@ -85,6 +85,38 @@ func TestSupervisorsLimitsBoundTheSum(t *testing.T) {
 	})
 }
 
+// What a supervisor's children store together stays below its storage, and leaves it a part for itself.
+func TestSupervisorsStorageBoundsTheSum(t *testing.T) {
+	s := staged(t)
+	s.Must("namespaces", "set", "t", "storage=16MiB")
+	s = s.at(t, "studio")
+	stored := 0
+	for _, name := range []string{"one", "two", "three"} {
+		s.script(name, "", `CREATE TABLE t (v)`)
+		for range 20 {
+			r := s.script(name, "", `INSERT INTO t VALUES (zeroblob(1000000))`)
+			if f := r[0].Fault; f != nil {
+				if f.Code != "storage_quota" || !strings.Contains(f.Message, "14 MiB together") {
+					t.Errorf("%s is told %+v", name, f)
+				}
+				break
+			}
+			stored++
+		}
+	}
+	if stored < 10 || stored > 14 {
+		t.Errorf("three children stored %d MB, where 14 MiB are allowed", stored)
+	}
+	if out := s.Run("facets", "clone", s.address("one"), s.address("four")); out.Code == 0 || !strings.Contains(out.Stderr, "may take 14MiB together") {
+		t.Errorf("a copy without room: exit %d %s", out.Code, out.Stderr)
+	}
+	s.Must("sql", s.address(), `CREATE TABLE decided (v); INSERT INTO decided VALUES (zeroblob(500000))`)
+	s.done("delete", "one", "")
+	if r := s.script("three", "", `INSERT INTO t VALUES (zeroblob(1000000))`); r[0].Fault != nil {
+		t.Errorf("once another was deleted: %+v", r[0].Fault)
+	}
+}
+
 // group is the directory of a child's group.
 func (s *stage) group(name, controller string) string {
 	s.T.Helper()

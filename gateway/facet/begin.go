@@ -25,6 +25,7 @@ const codeTime = 60 * time.Second
 func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 	if s.stored != nil {
 		spec := *s.stored
+		spec.Object = s.parent.spec.objectBelow()
 		if spec.Egress != nil {
 			var err error
 			if spec.Egress, err = newOutlet(&spec.Egress.Grant); err != nil {
@@ -124,7 +125,7 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.R
 	if err != nil {
 		return nil, err
 	}
-	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Rows: rows, Services: a.Services, Egress: out}
+	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Rows: rows, Object: up.objectBelow(), Services: a.Services, Egress: out}
 	spec.Start = wire.Start{
 		Namespace: n.key.namespace, Object: n.key.object, ID: a.ID,
 		App: app, Version: version, Bundle: bundle,

@@ -3,6 +3,8 @@ package facet
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/problem"
@@ -100,15 +102,18 @@ func (m *Manager) copyTree(ctx context.Context, from *record, dst address.Addres
 		}
 		parent = numbers[len(numbers)-1]
 	}
+	facets, err := m.Registry.Facets(ctx, from.object)
+	if err != nil {
+		return err
+	}
+	if err := m.roomFor(from, dst, facets); err != nil {
+		return err
+	}
 	old, err := m.find(ctx, dst)
 	if err == nil {
 		err = m.erase(ctx, old)
 	}
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return err
-	}
-	facets, err := m.Registry.Facets(ctx, from.object)
-	if err != nil {
 		return err
 	}
 	to := map[int]int{}
@@ -130,6 +135,37 @@ func (m *Manager) copyTree(ctx context.Context, from *record, dst address.Addres
 		if err := m.Databases.Clone(ctx, from.object.Dir(), placeOf(from.object, f.N).file, placeOf(from.object, n).file); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// roomFor says whether a copy over dst fits into what the object's databases may take together.
+func (m *Manager) roomFor(from *record, dst address.Address, facets []registry.Facet) error {
+	ns, err := m.Registry.Namespace(dst.Namespace)
+	if err != nil {
+		return err
+	}
+	most := m.specOf(dst, ns).Object
+	if most == 0 {
+		return nil
+	}
+	var kept, copied int64
+	for _, f := range append(facets, registry.Facet{}) { // the supervisor, too
+		a := address.Address{Namespace: dst.Namespace, Object: dst.Object, Facets: f.Path}
+		var bytes int64 // without what a log may still hold
+		if fi, err := os.Stat(filepath.Join(m.Objects, placeOf(from.object, f.N).file)); err == nil {
+			bytes = fi.Size()
+		}
+		if len(f.Path) == 0 || !dst.Contains(a) {
+			kept += bytes
+		}
+		if len(f.Path) > 0 && from.addr.Contains(a) {
+			copied += bytes
+		}
+	}
+	if kept+copied > most {
+		return problem.New(problem.StorageQuota, "a copy of %s takes %s, and the databases of its object may take %s together; %s are in use",
+			from.addr, sizeText(copied), sizeText(most), sizeText(kept))
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type Spec struct {
 	Version int
 	Limits  registry.Limits
 	Rows    int64 // that one SQL statement may return; 0: as many as the result's bytes allow
+	Object  int64 // bytes that the object's databases may take together before this one may not grow; 0: no bound
 	Start   wire.Start
 	// Services are those that the facet was handed, by the name under which it knows them.
 	Services map[string]wire.Binding

@@ -74,6 +74,7 @@ func (in *instance) whatToRun(ctx context.Context, ns *registry.Namespace) (*Spe
 	}
 	if root {
 		spec.Start.MaxStreams = wire.MaxOwnStreamsUp
+		spec.Object = spec.Limits.Storage
 	}
 	return spec, nil
 }
@@ -138,8 +139,20 @@ func (s *Spec) told() wire.Limits {
 	}
 }
 
+// ownStorage is the part of an object's storage, an eighth, that is its supervisor's alone: whatever its children store, it can still
+// write down what it decides about them.
+const ownStorage = 8
+
+// objectBelow is what the object's databases may take together before a child of this one's may not grow.
+func (s *Spec) objectBelow() int64 {
+	if s.Start.Root {
+		return s.Object - s.Object/ownStorage
+	}
+	return s.Object
+}
+
 func sqlLimits(s *Spec) sqlpool.Limits {
-	return sqlpool.Limits{Storage: s.Limits.Storage, StatementTimeout: s.Limits.StatementTimeout, Rows: s.Rows}
+	return sqlpool.Limits{Storage: s.Limits.Storage, Object: s.Object, StatementTimeout: s.Limits.StatementTimeout, Rows: s.Rows}
 }
 
 func sizeText(n int64) string { return registry.FormatSize(n) }

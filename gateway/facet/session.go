@@ -58,5 +58,12 @@ func (m *Manager) specOf(a address.Address, ns *registry.Namespace) *Spec {
 			return n.in.spec
 		}
 	}
-	return &Spec{Limits: ns.Limits}
+	s := &Spec{Limits: ns.Limits}
+	if ns.Supervisor != "" {
+		s.Object, s.Start.Root = ns.Limits.Storage, true
+		if len(a.Facets) > 0 {
+			s.Object = s.objectBelow()
+		}
+	}
+	return s
 }

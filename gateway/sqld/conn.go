@@ -47,6 +47,7 @@ type conn struct {
 	committing bool  // db.commitMu is held
 	alarm      int64 // set in the transaction that is open: unix milliseconds, -1 none, 0 untouched
 	changed    bool  // a session changed its settings
+	most       int64 // bytes up to which it may let the file grow
 	broken     bool  // it panicked
 
 	cache    map[string]*statement
@@ -149,10 +150,11 @@ func (c *conn) configure(first bool) error {
 	if err := c.PersistWAL(); err != nil {
 		return err
 	}
+	c.most = c.db.limits().Storage
 	settings := []string{
 		"PRAGMA cache_size=-1000", "PRAGMA temp_store=MEMORY", "PRAGMA synchronous=NORMAL", "PRAGMA cell_size_check=ON",
 		"PRAGMA journal_size_limit=4194304",
-		fmt.Sprintf("PRAGMA max_page_count=%d", max(c.db.limits().Storage/pageSize, 1)),
+		fmt.Sprintf("PRAGMA max_page_count=%d", max(c.most/pageSize, 1)),
 	}
 	if first {
 		settings = append(settings, "PRAGMA journal_mode=WAL")

@@ -43,6 +43,10 @@ type database struct {
 	share   share // guarded by w.turns.mu
 	seq     atomic.Uint64
 	writers writers
+	object  *object
+	grant   int64        // bytes that its writer may add; guarded by object.mu
+	bytes   atomic.Int64 // of the file once its log is in it, as of the last look
+	short   atomic.Bool  // the object's bound, not its own quota, is what its writer meets first
 
 	// commitMu is held from before a commit becomes visible until it is counted;
 	// committing tells that it is, so that a reader only then takes it.
@@ -232,6 +236,9 @@ func (db *database) beforeWrite(t *task) error {
 		if err := t.aside(db.syncNew); err != nil {
 			return err
 		}
+	}
+	if err := db.allow(t.conn); err != nil {
+		return err
 	}
 	slot := db.slot.Load()
 	db.mu.Lock()

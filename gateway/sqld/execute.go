@@ -310,7 +310,9 @@ func (t *task) count(err error) {
 		slot.ResultBytes.Add(t.stats.bytes)
 	}
 	if t.conn != nil && !t.conn.broken && (t.stats.written > 0 || slot.Storage.Load() == 0) {
-		slot.Storage.Store(int64(t.conn.Pages())*pageSize + t.db.walPages.Load()*frameSize)
+		bytes := int64(t.conn.Pages()) * pageSize
+		t.db.bytes.Store(bytes)
+		slot.Storage.Store(bytes + t.db.walPages.Load()*frameSize)
 	}
 	if t.ch.audited.Load() {
 		t.audit(err)

@@ -85,6 +85,9 @@ func (db *database) full() (code, message string) {
 	if diskFull() {
 		return sqlchan.CodeDiskFull, "the disk is full"
 	}
+	if l := db.limits(); db.short.Load() {
+		return sqlchan.CodeStorageQuota, "the databases of this object may take " + size(l.Object) + " together, its supervisor's storage, and one transaction half of what is left of it"
+	}
 	return sqlchan.CodeStorageQuota, "the database has reached its storage quota (" + size(db.limits().Storage) + ")"
 }
 

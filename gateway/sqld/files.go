@@ -31,6 +31,7 @@ func (w *worker) remove(files []string) error {
 		dirs[filepath.Dir(file)] = true
 	}
 	for dir := range dirs {
+		w.lookAgain(dir)
 		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -113,6 +114,7 @@ func (w *worker) clone(src, dst string, limits *control.Limits) error {
 	if err := os.Rename(temp, dst); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
+	w.lookAgain(filepath.Dir(dst))
 	return syncDir(filepath.Dir(dst))
 }
 

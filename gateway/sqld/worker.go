@@ -37,6 +37,7 @@ type worker struct {
 
 	mu        sync.Mutex // guards what follows
 	databases map[string]*database
+	objects   map[string]*object // by directory; each as long as one of databases lies in it
 	channels  map[uint64]*channel
 	idle      []*conn               // connections in use by nobody, the one idle longest first
 	inTx      map[*session]struct{} // with a transaction open
@@ -46,7 +47,7 @@ type worker struct {
 func newWorker(idleBytes int64, notify notify) *worker {
 	w := &worker{
 		turns: newTurns(), checkpoints: make(chan struct{}, maxCheckpoints), idleBytes: idleBytes, maxIdle: maxIdle(), notify: notify,
-		databases: map[string]*database{}, channels: map[uint64]*channel{}, inTx: map[*session]struct{}{}, stopped: make(chan struct{}),
+		databases: map[string]*database{}, objects: map[string]*object{}, channels: map[uint64]*channel{}, inTx: map[*session]struct{}{}, stopped: make(chan struct{}),
 	}
 	go w.janitor()
 	return w
@@ -67,6 +68,7 @@ func (w *worker) database(file string, limits *control.Limits) (*database, error
 		db.slot.Store(new(control.Slot))
 		db.lim.Store(limits)
 		w.databases[file] = db
+		w.join(db)
 	}
 	db.mu.Lock()
 	db.refs++
@@ -313,6 +315,7 @@ func (w *worker) forget() {
 		db.mu.Lock()
 		if db.refs == 0 && db.open == 0 {
 			delete(w.databases, file)
+			w.part(db)
 			db.account.Close()
 		}
 		db.mu.Unlock()

@@ -26,6 +26,13 @@ func (q *writers) try(s *session) bool {
 	return false
 }
 
+// taken reports whether someone has it.
+func (q *writers) taken() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.holder != nil
+}
+
 // wait queues for it.
 func (q *writers) wait(s *session) *writeWaiter {
 	w := &writeWaiter{s, make(chan struct{})}

@@ -66,6 +66,7 @@ type AuditRecord = control.Record
 // Limits bound one facet's database. Zero values are the defaults of sqld.DefaultLimits.
 type Limits struct {
 	Storage          int64         // bytes of the database file; 1 GiB
+	Object           int64         // bytes that all databases of its object may take together; 0: no bound
 	Memory           int64         // bytes that all its statements and caches allocate; 64 MiB
 	Result           int64         // bytes of one statement's rows; 256 MiB
 	Rows             int64         // of one statement's result; 0: as many as Result allows
@@ -76,6 +77,7 @@ type Limits struct {
 func (l Limits) control() *control.Limits {
 	d := sqld.DefaultLimits()
 	set(&d.Storage, l.Storage)
+	set(&d.Object, l.Object)
 	set(&d.Memory, l.Memory)
 	set(&d.Result, l.Result)
 	set(&d.Rows, l.Rows)

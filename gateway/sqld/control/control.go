@@ -55,9 +55,10 @@ type Message struct {
 	Record *Record `json:"record,omitempty"` // Audit
 }
 
-// Limits bound what one database's statements may use. All but Rows must be set.
+// Limits bound what one database's statements may use. All but Object and Rows must be set.
 type Limits struct {
 	Storage          int64         `json:"storage"`
+	Object           int64         `json:"object,omitempty"` // bytes that all databases of its directory may take together; 0: no bound
 	Memory           int64         `json:"memory"`
 	Result           int64         `json:"result"`
 	Rows             int64         `json:"rows,omitempty"` // of one statement's result; 0: as many as Result allows
