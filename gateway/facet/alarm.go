@@ -295,16 +295,13 @@ func (m *Manager) callAlarm(ctx context.Context, a registry.Alarm) error {
 
 // ring calls the alarm handler of a running instance.
 func (in *instance) ring(ctx context.Context, a registry.Alarm) error {
-	st, err := in.mux.OpenStream()
+	st, err := in.session.Open(ctx, wire.StreamEvent)
 	if err != nil {
 		return fmt.Errorf("call its alarm handler: %w", err)
 	}
 	defer st.Close()
 	undo := context.AfterFunc(ctx, func() { st.SetDeadline(time.Now()) })
 	defer undo()
-	if err := wire.WriteKind(st, wire.StreamEvent); err != nil {
-		return fmt.Errorf("call its alarm handler: %w", err)
-	}
 	if err := wire.WriteMessage(st, wire.Event{Event: wire.EventAlarm, At: a.At, Attempt: a.Attempt}); err != nil {
 		return fmt.Errorf("call its alarm handler: %w", err)
 	}

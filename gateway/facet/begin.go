@@ -35,8 +35,15 @@ func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 		return &spec, nil
 	}
 	p := s.parent
-	st, err := p.mux.OpenStream()
-	if err != nil {
+	opening, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	st, err := p.session.Open(opening, wire.StreamEvent)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case opening.Err() != nil:
+		return nil, problem.New(problem.FacetTimeout, "its supervisor took no question of the gateway's within %s", askTime)
+	case err != nil:
 		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
 	}
 	defer st.Close()
@@ -44,9 +51,6 @@ func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 	defer undo()
 	st.SetDeadline(time.Now().Add(askTime))
 	r := gated{st, p.gate}
-	if err := wire.WriteKind(st, wire.StreamEvent); err != nil {
-		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
-	}
 	if err := wire.WriteMessage(st, wire.Event{Event: wire.EventStart, Start: s.number}); err != nil {
 		return nil, problem.New(problem.FacetAborted, "its supervisor has ended")
 	}

@@ -191,3 +191,10 @@ func TestCheckChild(t *testing.T) {
 		}
 	}
 }
+
+func TestCanonical(t *testing.T) {
+	h := canonical(map[string][]string{"transfer-encoding": {"chunked"}, "fgw-service": {"admin"}, "X-A": {"1"}, "x-a": {"2"}})
+	if len(h["Transfer-Encoding"]) != 1 || len(h["Fgw-Service"]) != 1 || len(h["X-A"]) != 2 || len(h) != 3 {
+		t.Errorf("%v", h)
+	}
+}

@@ -34,11 +34,11 @@ func (in *instance) handover(q *relay.Request, o *relay.Options) func(http.Respo
 		child := r.WithContext(r.Context())
 		child.Method = h.Method
 		if !h.Same {
-			child.Header = h.Header
+			child.Header = canonical(h.Header)
 		}
-		if child.Header == nil {
-			child.Header = http.Header{}
-		}
+		// These say how the facet's own answer is framed.
+		extra.Del("Content-Length")
+		extra.Del("Date")
 		to := &relay.Request{Target: h.Target, Prefix: q.Prefix + stripped(q.Target, h.Target), Extra: q.Extra}
 		answer := o.Answer
 		opts := &relay.Options{BodyLimit: o.BodyLimit, Answer: func(prefix string, head http.Header) {
@@ -51,6 +51,17 @@ func (in *instance) handover(q *relay.Request, o *relay.Options) func(http.Respo
 		}}
 		return n.serve(w, child, &starter{parent: in, number: h.Start}, to, opts)
 	}
+}
+
+// canonical spells the names of headers as net/http does: all that looks a name up, or keeps one from passing, relies on it.
+func canonical(given map[string][]string) http.Header {
+	h := http.Header{}
+	for name, values := range given {
+		for _, v := range values {
+			h.Add(name, v)
+		}
+	}
+	return h
 }
 
 // validTarget checks the line that a supervisor wants its child to see.

@@ -205,6 +205,7 @@ func (in *instance) spawn(ctx context.Context, database *os.File) error {
 	}
 	in.socket = &socket{Conn: wire.Direct(conn)}
 	in.conn = wire.NewConn(in.socket, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
+	in.conn.Stall = stallTime
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err

@@ -39,15 +39,18 @@ func (in *instance) stop() {
 	in.why = reason
 	go func() {
 		in.stopKids(reason)
-		in.control.SetWriteDeadline(time.Now().Add(stopTime))
-		err := wire.WriteControl(in.control, wire.FrameStop, wire.Stop{Reason: reason, GraceMS: int(stopTime / time.Millisecond)})
-		if err == nil {
-			select {
-			case <-in.stopped:
-			case <-in.proc.Done():
-			case <-in.dead:
-			case <-time.After(stopTime):
+		refused := make(chan struct{})
+		go func() { // it may read nothing, and then yamux waits longer than we do
+			if wire.WriteControl(in.control, wire.FrameStop, wire.Stop{Reason: reason, GraceMS: int(stopTime / time.Millisecond)}) != nil {
+				close(refused)
 			}
+		}()
+		select {
+		case <-refused:
+		case <-in.stopped:
+		case <-in.proc.Done():
+		case <-in.dead:
+		case <-time.After(stopTime):
 		}
 		in.kill("", reason)
 	}()
@@ -56,10 +59,13 @@ func (in *instance) stop() {
 // finish reaps the process, stores how the instance ended, and lets go of everything
 // it held. failure is what start failed with, nil for an instance that ran.
 func (in *instance) finish(failure error) {
-	in.endKids()
+	kidsEnded := in.endKids()
+	if in.proc != nil {
+		in.proc.Kill() // whatever its children wait for: it must not compute on meanwhile
+	}
+	kidsEnded()
 	var exit protocol.Exit
 	if in.proc != nil {
-		in.proc.Kill()
 		select {
 		case <-in.proc.Done():
 			exit = in.proc.Exit()

@@ -21,6 +21,11 @@ func (in *instance) acceptStreams() {
 		if err != nil {
 			return
 		}
+		// wire.Conn counts what the facet holds open; one that it has closed is held here until it is served.
+		if n := in.mux.NumStreams(); n > wire.MaxStreams {
+			in.kill(problem.FacetProtocol, fmt.Sprintf("%d streams are open, and %d may be", n, wire.MaxStreams))
+			return
+		}
 		go func() {
 			kind, err := wire.ReadKind(st)
 			if err != nil {

@@ -126,12 +126,17 @@ func (in *instance) stopKids(reason string) {
 
 // endKids ends the children of an instance that ends: they can't outlive it, since what they
 // call and who pays for them goes with it.
-func (in *instance) endKids() {
+func (in *instance) endKids() (ended func()) {
 	in.mu.Lock()
 	in.state = stopping // none is adopted any more
 	in.mu.Unlock()
-	for _, k := range in.children() {
+	kids := in.children()
+	for _, k := range kids {
 		k.kill(problem.FacetAborted, "parent_stopped: its supervisor ended")
-		<-k.gone
+	}
+	return func() {
+		for _, k := range kids {
+			<-k.gone
+		}
 	}
 }

@@ -1,10 +1,13 @@
 package relay
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -19,11 +22,7 @@ type HandedOver struct{ Err error }
 func (e *HandedOver) Error() string { return e.Err.Error() }
 func (e *HandedOver) Unwrap() error { return e.Err }
 
-// maxDropped is how much of the answer of a facet that handed its request over is
-// read and dropped before its stream is given up instead.
-const maxDropped = 64 << 10
-
-// dropTime is how long that answer may take to begin once the facet was told that the other is through, and to end.
+// dropTime is how long a facet's own answer may take once it was told that the other is through.
 const dropTime = 5 * time.Second
 
 // handover serves the request from the facet that this one names. Its body, unless
@@ -38,6 +37,8 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 		err = &HandedOver{err}
 	}
 	// Whatever came of it, the facet's handler waits for this byte.
+	x.st.raw.SetWriteDeadline(time.Now().Add(dropTime))
+	defer x.st.raw.SetWriteDeadline(time.Time{})
 	if _, werr := x.st.raw.Write([]byte{0}); werr != nil || err != nil {
 		return false, err
 	}
@@ -46,30 +47,38 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 	return true, nil
 }
 
-// paid reads and drops the answer that a facet which handed its request over still owes. It reports whether the stream
-// can carry another request; where the answer has not even begun, it says so by an error, and that can be asked again.
+// paid drops the answer that a facet which handed its request over still owes, and reports whether the stream can carry another
+// request. Nobody waits for it: where it has not come as a whole, paid says so by an error, and can be asked again.
 func (st *stream) paid() (bool, error) {
-	late := time.Since(st.owes) > dropTime
-	st.readBefore(time.Now())
-	_, err := st.br.Peek(1)
-	if errors.Is(err, yamux.ErrTimeout) && !late {
+	st.readBefore(time.Now()) // which is past by the time anything is waited for
+	come, err := st.br.Peek(headSize)
+	if err == nil || !errors.Is(err, yamux.ErrTimeout) {
+		return false, nil // too long, or lost: the client has its answer, so only the stream goes
+	}
+	st.readBefore(time.Time{})
+	src := bytes.NewReader(come)
+	r := droppers.Get().(*bufio.Reader)
+	defer droppers.Put(r)
+	r.Reset(src)
+	answer, err := http.ReadResponse(r, st.asked)
+	if err == nil {
+		_, err = io.Copy(io.Discard, answer.Body)
+	}
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		if time.Since(st.owes) > dropTime {
+			return false, nil
+		}
 		return false, errOwes
-	}
-	if err != nil {
-		return false, nil // the client has its answer; only the stream is lost
-	}
-	st.readBefore(time.Now().Add(dropTime))
-	st.limitHead()
-	final, err := http.ReadResponse(st.br, st.asked)
-	st.unlimit()
-	if err != nil {
+	case err != nil || answer.Close || answer.StatusCode < 200 || r.Buffered()+src.Len() > 0:
 		return false, nil
 	}
-	n, err := io.CopyN(io.Discard, final.Body, maxDropped)
-	st.readBefore(time.Time{})
-	st.owes = time.Time{}
-	return err == io.EOF && n < maxDropped && !final.Close && final.StatusCode >= 200 && st.br.Buffered() == 0, nil
+	st.br.Discard(len(come))
+	st.owes, st.asked = time.Time{}, nil
+	return true, nil
 }
+
+var droppers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 512) }}
 
 // errOwes means that an answer that is owed has not begun yet.
 var errOwes = errors.New("the facet has not answered yet")

@@ -81,15 +81,12 @@ func (x *exchange) small() error {
 		}
 	}
 	*bp = b[:0]
-	st, err := x.session.open()
+	until := x.until()
+	st, err := x.session.open(x.r.Context(), until)
 	if err != nil {
-		return err
+		return x.openError(err)
 	}
 	x.st = st
-	var until time.Time
-	if x.o.HeadTimeout > 0 {
-		until = time.Now().Add(x.o.HeadTimeout)
-	}
 	w := &watch{}
 	w.start(st, x.r.Context(), until)
 	defer w.end()
@@ -103,9 +100,9 @@ func (x *exchange) small() error {
 
 // streaming sends the body from a goroutine of its own while the answer is read.
 func (x *exchange) streaming() error {
-	st, err := x.session.open()
+	st, err := x.session.open(x.r.Context(), x.until())
 	if err != nil {
-		return err
+		return x.openError(err)
 	}
 	x.st = st
 	ctx, cancel := context.WithCancel(x.r.Context())
@@ -145,10 +142,26 @@ func (x *exchange) streaming() error {
 	return x.finish(again && stop(), err)
 }
 
+// until is when the answer must have begun; zero: at any time.
+func (x *exchange) until() (t time.Time) {
+	if x.o.HeadTimeout > 0 {
+		t = time.Now().Add(x.o.HeadTimeout)
+	}
+	return t
+}
+
+// openError words that no stream could be had.
+func (x *exchange) openError(err error) error {
+	if errors.Is(err, ErrHeadTimeout) {
+		return fmt.Errorf("%w of %s", ErrHeadTimeout, x.o.HeadTimeout)
+	}
+	return err
+}
+
 // limit bounds the time to the answer's head: a facet may leave what is sent to it unread, too.
 func (x *exchange) limit() {
-	if x.o.HeadTimeout > 0 {
-		x.st.before(time.Now().Add(x.o.HeadTimeout))
+	if t := x.until(); !t.IsZero() {
+		x.st.before(t)
 	}
 }
 

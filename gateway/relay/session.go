@@ -13,6 +13,7 @@ package relay
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -85,8 +86,11 @@ type Session struct {
 	gate   func() error
 	budget *Budget
 
-	mu   sync.Mutex
-	idle []*stream // most recently used last; guarded by mu
+	opening chan struct{} // holds one value while a stream is being opened
+
+	mu     sync.Mutex
+	closed bool      // nothing is kept any more; guarded by mu
+	idle   []*stream // most recently used last; guarded by mu
 	// owing are streams on which the facet has yet to answer a request that it handed over, oldest first; guarded by mu.
 	owing []*stream
 }
@@ -94,7 +98,7 @@ type Session struct {
 // NewSession relays over mux. gate is called after each read from the facet and returns
 // once what the facet committed before is durable.
 func NewSession(mux *yamux.Session, gate func() error, budget *Budget) *Session {
-	return &Session{mux: mux, gate: gate, budget: budget}
+	return &Session{mux: mux, gate: gate, budget: budget, opening: make(chan struct{}, 1)}
 }
 
 // stream is one yamux stream that carries requests, one after another.
@@ -190,8 +194,6 @@ func (s *stream) readBefore(t time.Time) {
 	}
 }
 
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 8<<10) }}
-
 // take takes a stream that is kept, nil where there is none.
 func (s *Session) take() *stream {
 	for {
@@ -215,16 +217,25 @@ func (s *Session) take() *stream {
 			return st
 		case errors.Is(err, errOwes): // and those that came after it most likely, too
 			s.mu.Lock()
-			s.owing = slices.Insert(s.owing, 0, st)
+			if !s.closed {
+				s.owing = slices.Insert(s.owing, 0, st)
+				st = nil
+			}
 			s.mu.Unlock()
+			if st != nil {
+				st.close()
+			}
 			return nil
 		}
 		st.close()
 	}
 }
 
-// open takes a stream that is kept or opens one.
-func (s *Session) open() (*stream, error) {
+// headSize is how much of an answer's head is read at once; a trailer has to fit into it, too.
+const headSize = 8 << 10
+
+// open takes a stream that is kept or opens one, until the time given, if any, at the latest.
+func (s *Session) open(ctx context.Context, until time.Time) (*stream, error) {
 	if st := s.take(); st != nil {
 		return st, nil
 	}
@@ -233,18 +244,66 @@ func (s *Session) open() (*stream, error) {
 	if s.mux.NumStreams() >= wire.MaxStreams || !s.budget.Take() {
 		return nil, ErrOverloaded
 	}
-	raw, err := s.mux.OpenStream()
-	if err == nil {
-		err = wire.WriteKind(raw, wire.StreamHTTP)
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, until, ErrHeadTimeout)
+		defer cancel()
 	}
+	raw, err := s.Open(ctx, wire.StreamHTTP)
 	if err != nil {
 		s.budget.Give()
-		return nil, facetError(err)
+		return nil, err
 	}
 	st := &stream{raw: raw, gate: s.gate, left: -1, back: s.budget.Give}
-	st.br = readers.Get().(*bufio.Reader)
-	st.br.Reset(st)
+	st.br = bufio.NewReaderSize(st, headSize)
 	return st, nil
+}
+
+// Open opens a stream of a kind. yamux has it wait while many are open that the facet has not taken, which a facet may never
+// do: so it is done by a goroutine, one at a time, and the wait for it ends with ctx. Where ctx has ended for a cause of ours, that
+// is the error.
+func (s *Session) Open(ctx context.Context, kind wire.StreamKind) (*yamux.Stream, error) {
+	gaveUp := func() error {
+		if err := context.Cause(ctx); errors.Is(err, ErrHeadTimeout) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrClientGone, context.Cause(ctx))
+	}
+	select {
+	case s.opening <- struct{}{}:
+	case <-ctx.Done():
+		return nil, gaveUp()
+	case <-s.mux.CloseChan():
+		return nil, facetError(yamux.ErrSessionShutdown)
+	}
+	type opened struct {
+		st  *yamux.Stream
+		err error
+	}
+	done := make(chan opened)
+	go func() {
+		st, err := s.mux.OpenStream()
+		if err == nil {
+			err = wire.WriteKind(st, kind)
+		}
+		<-s.opening
+		select {
+		case done <- opened{st, err}:
+		case <-ctx.Done():
+			if st != nil {
+				st.Close()
+			}
+		}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return nil, facetError(o.err)
+		}
+		return o.st, nil
+	case <-ctx.Done():
+		return nil, gaveUp()
+	}
 }
 
 // keep returns a stream whose exchange is over on both sides for another request.
@@ -254,7 +313,7 @@ func (s *Session) keep(st *stream) {
 		return
 	}
 	s.mu.Lock()
-	if len(s.idle)+len(s.owing) < maxIdle {
+	if !s.closed && len(s.idle)+len(s.owing) < maxIdle {
 		if st.owes.IsZero() {
 			s.idle = append(s.idle, st)
 		} else {
@@ -272,7 +331,7 @@ func (s *Session) keep(st *stream) {
 func (s *Session) Close() {
 	s.mu.Lock()
 	kept := append(s.idle, s.owing...)
-	s.idle, s.owing = nil, nil
+	s.idle, s.owing, s.closed = nil, nil, true
 	s.mu.Unlock()
 	for _, st := range kept {
 		st.close()

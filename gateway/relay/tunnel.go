@@ -5,14 +5,25 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"sync"
 )
 
+// offered reports whether a protocol is one of those in an Upgrade header, which is a list (RFC 9110 §7.8).
+func offered(list, protocol string) bool {
+	for p := range strings.SplitSeq(list, ",") {
+		if p = textproto.TrimString(p); p != "" && strings.EqualFold(p, protocol) {
+			return true
+		}
+	}
+	return false
+}
+
 // tunnel joins the client to the facet after a 101 answer, until either side ends.
 func (x *exchange) tunnel(resp *http.Response) error {
 	asked, got := upgradeType(x.r.Header), upgradeType(resp.Header)
-	if asked == "" || !strings.EqualFold(asked, got) {
+	if !offered(asked, got) {
 		return fmt.Errorf("%w: it switches to %q where the client asked for %q", ErrProtocol, got, asked)
 	}
 	if x.up != nil {

@@ -122,6 +122,7 @@ func (l *lookout) look() {
 		l.mu.Unlock()
 		for w := old; w != nil; {
 			next := w.next
+			w.next, w.prev = nil, nil // a long exchange must not keep its neighbours here
 			w.register()
 			w = next
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,11 @@ type Conn struct {
 	bounds *Bounds
 	// closed, unless nil, is called for each stream that the peer closed or reset.
 	closed func(id uint32)
+
+	// Stall, unless 0, is how long bytes may wait for a peer that reads nothing, before it is given up (SPEC §9);
+	// a quarter more at the most. Set it before the first write.
+	Stall time.Duration
+	until time.Time // the socket's write deadline
 
 	head    [yamuxHeader]byte // the header being collected
 	got     int               // bytes of it
@@ -182,21 +188,37 @@ func (b *Bounds) received(id uint32, flags uint16) error {
 func (c *Conn) Write(p []byte) (int, error) {
 	if !c.waiting {
 		if len(p) != yamuxHeader || p[1] != typeData || binary.BigEndian.Uint32(p[8:]) == 0 {
-			return c.Conn.Write(p)
+			return c.write(p)
 		}
 		c.out, c.waiting = append(c.out[:0], p...), true
 		return len(p), nil
 	}
 	c.waiting = false
 	if len(p) > maxJoined {
-		if _, err := c.Conn.Write(c.out); err != nil {
+		if _, err := c.write(c.out); err != nil {
 			return 0, err
 		}
-		return c.Conn.Write(p)
+		return c.write(p)
 	}
 	c.out = append(c.out, p...)
-	n, err := c.Conn.Write(c.out)
+	n, err := c.write(c.out)
 	return max(0, n-yamuxHeader), err
+}
+
+// write writes to the socket, for the time of a stall at most.
+func (c *Conn) write(p []byte) (int, error) {
+	// The deadline is moved on from time to time, not for each write.
+	if now := time.Now(); c.Stall > 0 && c.until.Sub(now) < c.Stall {
+		c.until = now.Add(c.Stall + c.Stall/4)
+		c.Conn.SetWriteDeadline(c.until)
+	}
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		e := fmt.Errorf("%w: it reads nothing while bytes wait for it", ErrBreach)
+		c.breach.CompareAndSwap(nil, &e)
+		return n, e
+	}
+	return n, err
 }
 
 // Config is yamux's configuration at both ends. backlog is how many streams of the
