@@ -20,7 +20,13 @@ func progress(c *cli.Context, text string) *meter {
 	if !isTerminal(c.App.ErrWriter) {
 		return nil
 	}
-	m := &meter{bar: progressbar.NewOptions(-1, barOptions(c, text)...)}
+	return spin(progressbar.NewOptions(-1, barOptions(c, text)...))
+}
+
+// spin turns a spinner until the meter is done. The library's own clock (see barOptions) could not be stopped: it would go on
+// drawing over whatever comes next.
+func spin(bar *progressbar.ProgressBar) *meter {
+	m := &meter{bar: bar}
 	ended, ticking := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ticking)
@@ -53,6 +59,7 @@ func barOptions(c *cli.Context, text string) []progressbar.Option {
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(50 * time.Millisecond),
 		progressbar.OptionSpinnerType(14),
+		progressbar.OptionSetSpinnerChangeInterval(0), // drawn as it is told, and by no clock of its own
 		progressbar.OptionClearOnFinish(),
 	}
 }
