@@ -19,6 +19,7 @@ const tailBytes = 8 << 10
 type output struct {
 	log  *logs.Writer
 	pipe *os.File
+	ends chan struct{} // closed when the process has ended: what is left is read at once
 	done chan struct{}
 
 	mu    sync.Mutex
@@ -28,7 +29,7 @@ type output struct {
 }
 
 func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
-	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, done: make(chan struct{})}
+	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, ends: make(chan struct{}), done: make(chan struct{})}
 	go o.read()
 	return o
 }
@@ -41,10 +42,20 @@ func (o *output) read() {
 		if len(line) > 0 {
 			o.remember(line)
 			// A line longer than the buffer arrives in pieces: each is a line of its own in the log.
-			o.log.Append(logs.StreamOutput, "", strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD"))
+			rest(o.log.Append(logs.StreamOutput, "", strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")), o.ends)
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return
+		}
+	}
+}
+
+// rest leaves a facet's output unread for a while, unless it ends.
+func rest(d time.Duration, ends <-chan struct{}) {
+	if d > 0 {
+		select {
+		case <-time.After(d):
+		case <-ends:
 		}
 	}
 }
@@ -66,6 +77,7 @@ func (o *output) remember(line []byte) {
 // end reads the rest of what a process that has ended printed, for at most
 // outputTime, and returns the end of it.
 func (o *output) end() string {
+	close(o.ends)
 	o.pipe.SetReadDeadline(time.Now().Add(outputTime))
 	<-o.done
 	o.pipe.Close()

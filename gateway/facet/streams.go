@@ -54,7 +54,7 @@ func (in *instance) acceptStreams() {
 }
 
 // readLog takes the facet's structured records. The log itself bounds their rate: it
-// drops and counts what is over it, so reading on costs no more than the wire does.
+// drops and counts what is over it, and says when they should wait on the wire.
 func (in *instance) readLog(st *yamux.Stream) {
 	for {
 		body, err := wire.ReadMessage(st)
@@ -69,7 +69,7 @@ func (in *instance) readLog(st *yamux.Stream) {
 			in.kill(problem.FacetProtocol, "an unreadable log record")
 			return
 		}
-		in.output.log.Append(logs.StreamLog, r.RequestID, logLine(&r))
+		rest(in.output.log.Append(logs.StreamLog, r.RequestID, logLine(&r)), in.dead)
 	}
 }
 

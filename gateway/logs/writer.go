@@ -22,6 +22,10 @@ const (
 // tellEvery keeps a facet at its rate from doubling its lines with reports.
 const tellEvery = time.Second
 
+// Pause is how long the output of a facet that floods its log is left unread each time: its pipe
+// fills, and it waits.
+const Pause = 50 * time.Millisecond
+
 // Writer takes the output of one running facet. Its methods may be called at
 // once from several goroutines.
 type Writer struct {
@@ -33,6 +37,7 @@ type Writer struct {
 
 	mu      sync.Mutex // guards what follows
 	bucket  bucket
+	waste   bucket // of lines that are dropped
 	dropped int64
 	toldAt  time.Time // when dropped lines were last told
 	last    []string
@@ -44,17 +49,18 @@ type Writer struct {
 
 // Writer gives a writer for one instance of a facet. Close tells what it dropped.
 func (s *Store) Writer(a address.Address, version int) *Writer {
-	return &Writer{store: s, addr: a, text: a.String(), version: version, file: idOf(a), bucket: bucket{rate: facetRate}}
+	return &Writer{store: s, addr: a, text: a.String(), version: version, file: idOf(a), bucket: bucket{rate: facetRate}, waste: bucket{rate: wasteRate}}
 }
 
 // Append adds a line, without its newline; requestID is empty where none is
 // known. It does not wait: a facet that is over its rate, or a disk that does
-// not keep up, costs lines, whose number is told in a line of their own.
-func (w *Writer) Append(stream, requestID, line string) {
-	w.append(stream, requestID, line, len(line))
+// not keep up, costs lines, whose number is told in a line of their own. What it returns is how long
+// the facet's output should be left unread, where so much was dropped that reading on costs others too much.
+func (w *Writer) Append(stream, requestID, line string) time.Duration {
+	return w.append(stream, requestID, line, len(line))
 }
 
-func (w *Writer) append(stream, requestID, line string, total int) {
+func (w *Writer) append(stream, requestID, line string, total int) time.Duration {
 	text := clean(line, total)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,7 +68,10 @@ func (w *Writer) append(stream, requestID, line string, total int) {
 	now := w.store.now()
 	if !w.bucket.take(now, len(text)) {
 		w.drop()
-		return
+		if !w.waste.take(now, len(text)) {
+			return Pause
+		}
+		return 0
 	}
 	if now.Sub(w.toldAt) >= tellEvery {
 		w.tellDropped(now)
@@ -74,6 +83,7 @@ func (w *Writer) append(stream, requestID, line string, total int) {
 	if !w.enqueue(l) {
 		w.drop()
 	}
+	return 0
 }
 
 // drop counts a line that is not kept. w.mu is held.

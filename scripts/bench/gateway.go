@@ -55,6 +55,9 @@ func (b *bench) startGateway() error {
 	}
 	defer log.Close()
 	g.cmd = exec.Command(b.fgw, "serve", "--data", g.data, "--listen", "127.0.0.1:0")
+	if !b.builds {
+		g.cmd.Env = append(os.Environ(), "FGW_GOROOT=off")
+	}
 	g.cmd.Stderr = log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := g.cmd.StdoutPipe()
