@@ -3,6 +3,7 @@ package facet
 import (
 	"bufio"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -30,13 +31,13 @@ type output struct {
 
 func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
 	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, ends: make(chan struct{}), done: make(chan struct{})}
-	go o.read()
+	go o.read(pipe)
 	return o
 }
 
-func (o *output) read() {
+func (o *output) read(r io.Reader) {
 	defer close(o.done)
-	br := bufio.NewReaderSize(o.pipe, 16<<10)
+	br := bufio.NewReaderSize(r, 16<<10)
 	for {
 		line, err := br.ReadSlice('\n')
 		if len(line) > 0 {

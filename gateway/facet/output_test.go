@@ -6,6 +6,11 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/logs"
 )
 
 // What a program says first when it dies is kept, however much it prints after.
@@ -46,6 +51,58 @@ func TestWhyAProgramDiedIsKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A facet that prints without end waits for its reader, whatever is left when it ends is read at once, and what
+// was not kept is told.
+func TestFloodOfOutputWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, err := logs.Open(logs.Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		a := address.Address{Namespace: "n", Object: "o", Facets: []string{"f"}}
+		o := &output{log: store.Writer(a, 1), ends: make(chan struct{}), done: make(chan struct{})}
+		r, w := io.Pipe()
+		go o.read(r)
+		block := strings.Repeat("talk\n", 1000)
+		flood := func(blocks int) time.Duration {
+			began := time.Now()
+			for range blocks {
+				io.WriteString(w, block)
+			}
+			return time.Since(began)
+		}
+		if took := flood(200); took > 0 {
+			t.Errorf("a burst waited for %s", took)
+		}
+		if took := flood(100); took < 30*time.Second {
+			t.Errorf("100,000 lines more were taken in %s", took)
+		}
+		close(o.ends)
+		if took := flood(100); took > 0 {
+			t.Errorf("the last of an ended process waited for %s", took)
+		}
+		w.Close()
+		<-o.done
+		o.log.Close()
+		kept, told := 0, 0
+		if err := store.Read(t.Context(), logs.Query{Prefix: a}, func(l logs.Line) error {
+			if n := 0; l.Stream == logs.StreamGateway {
+				fmt.Sscanf(l.Line, "%d lines were dropped", &n)
+				told += n
+			} else {
+				kept++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if kept+told != 400_000 || kept < 5000 || kept > 100_000 {
+			t.Errorf("%d lines were kept and %d told as dropped, of 400,000", kept, told)
+		}
+	})
 }
 
 // yamux gives a wire up by closing it: that is not the other end's doing.

@@ -49,7 +49,10 @@ func (b *bench) level() error {
 }
 
 // cpuGroup is the directory of the cgroup that decides a process's share of CPU time, "" where there is none.
-func cpuGroup(pid int) (string, error) {
+func cpuGroup(pid int) (string, error) { return group(pid, "cpu") }
+
+// group is the directory of a process's cgroup for one controller, "" where there is none.
+func group(pid int, which string) (string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", err
@@ -60,8 +63,8 @@ func cpuGroup(pid int) (string, error) {
 			continue
 		}
 		for controller := range strings.SplitSeq(parts[1], ",") {
-			if controller == "cpu" {
-				return filepath.Join("/sys/fs/cgroup/cpu", parts[2]), nil
+			if controller == which {
+				return filepath.Join("/sys/fs/cgroup", which, parts[2]), nil
 			}
 		}
 		if dir := filepath.Join("/sys/fs/cgroup", parts[2]); parts[0] == "0" && exists(filepath.Join("/sys/fs/cgroup", "cgroup.controllers")) {
@@ -69,6 +72,20 @@ func cpuGroup(pid int) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// treeDir is the group in which a gateway and all its processes lie.
+func treeDir(pid int, which string) (string, error) {
+	dir, err := group(pid, which)
+	if err != nil {
+		return "", err
+	}
+	i := strings.Index(dir, "/fgw-")
+	if i < 0 {
+		return "", fmt.Errorf("the gateway's group %q has an unknown name", dir)
+	}
+	tree, _, _ := strings.Cut(dir[i+1:], "/")
+	return dir[:i+1] + tree, nil
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }

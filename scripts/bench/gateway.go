@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +27,8 @@ type gateway struct {
 	log   string // the file that its log goes to
 	cmd   *exec.Cmd
 	admin *admin.Client
+
+	started time.Duration // from the start of the program to the line that says that it serves
 }
 
 // Namespaces of the gateway that is measured.
@@ -33,6 +38,7 @@ const (
 	nsWake       = "wake"       // facets that sleep at once
 	nsSupervised = "supervised" // with the app as its own supervisor
 	nsBomb       = "bomb"       // bad neighbours
+	nsLive       = "live"       // a thousand at once
 )
 
 // settings by namespace. Times are such that nothing stops while it is measured, unless that is what is measured.
@@ -41,17 +47,27 @@ var settings = map[string][]string{
 	nsCold:       {"idle_timeout=1s"},
 	nsWake:       {"idle_timeout=200ms"},
 	nsSupervised: {"idle_timeout=10m", "supervisor=app"},
+	nsLive:       {"idle_timeout=10m"},
 	nsBomb:       {"idle_timeout=1s", "statement_timeout=5s", "request_timeout=60s"},
 }
 
 const gatewayStart = 60 * time.Second // on a machine that does other things too
 
 // startGateway starts the program as it is shipped, with the app deployed.
-func (b *bench) startGateway() error {
-	g := &gateway{data: filepath.Join(b.dir, "data"), log: filepath.Join(b.dir, "gateway.log")}
+func (b *bench) startGateway() (err error) {
+	if b.gateway, err = b.launch(filepath.Join(b.dir, "data")); err != nil {
+		return err
+	}
+	b.atEnd(b.gateway.stop)
+	return b.deployAll()
+}
+
+// launch starts the program on a data directory. Its log lies beside that.
+func (b *bench) launch(data string) (*gateway, error) {
+	g := &gateway{data: data, log: data + ".log"}
 	log, err := os.Create(g.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	g.cmd = exec.Command(b.fgw, "serve", "--data", g.data, "--listen", "127.0.0.1:0")
@@ -62,27 +78,29 @@ func (b *bench) startGateway() error {
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, err := g.cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	began := time.Now()
 	if err := g.cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	b.gateway = g
-	b.atEnd(g.stop)
 	var line string
 	err = timeout(gatewayStart, "fgw serve", func() (err error) {
 		line, err = bufio.NewReader(out).ReadString('\n')
 		return err
 	})
+	g.started = time.Since(began)
 	rest, ok := strings.CutPrefix(line, "fgw: serving http://")
 	if err != nil || !ok {
-		return fmt.Errorf("fgw serve: %v; its log: %s", err, tail(g.log))
+		g.stop()
+		return nil, fmt.Errorf("fgw serve: %v; its log: %s", err, tail(g.log))
 	}
 	g.addr, _, _ = strings.Cut(rest, " ")
 	if g.admin, err = admin.Dial(g.data); err != nil {
-		return err
+		g.stop()
+		return nil, err
 	}
-	return b.deployAll()
+	return g, nil
 }
 
 // deployAll makes the namespaces and their apps, from one executable.
@@ -104,8 +122,10 @@ func (b *bench) deployAll() error {
 }
 
 // run is the command line.
-func (b *bench) run(args ...string) error {
-	cmd := exec.Command(b.fgw, append([]string{"--data", b.gateway.data}, args...)...)
+func (b *bench) run(args ...string) error { return b.gateway.run(b.fgw, args...) }
+
+func (g *gateway) run(fgw string, args ...string) error {
+	cmd := exec.Command(fgw, append([]string{"--data", g.data}, args...)...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fgw %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(said))
 	}
@@ -135,6 +155,45 @@ func (g *gateway) stop() {
 		g.cmd.Process.Kill()
 		<-ended
 	}
+}
+
+// metric asks the gateway for one of its own figures.
+func (g *gateway) metric(name string) (float64, error) {
+	socket := filepath.Join(g.data, "admin.sock")
+	c := &http.Client{Timeout: answerTime, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	defer c.CloseIdleConnections()
+	resp, err := c.Get("http://fgw/metrics")
+	if err != nil {
+		return 0, err
+	}
+	text, err := body(resp)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			return number(v)
+		}
+	}
+	return 0, fmt.Errorf("the gateway has no metric %s", name)
+}
+
+func number(text string) (float64, error) { return strconv.ParseFloat(strings.TrimSpace(text), 64) }
+
+// resident is the memory of the gateway process.
+func (g *gateway) resident() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.gatewayPID()))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(text))
+	if len(f) < 2 {
+		return 0, fmt.Errorf("statm says %q", text)
+	}
+	pages, err := number(f[1])
+	return pages * float64(os.Getpagesize()), err
 }
 
 // facets lists those below an address, with their states.

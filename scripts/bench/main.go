@@ -60,6 +60,8 @@ var measurements = []measurement{
 	{"wake", wake},
 	{"memory", memory},
 	{"edit", edit},
+	{"live", live},
+	{"known", known},
 	{"neighbours", neighbours},
 }
 
