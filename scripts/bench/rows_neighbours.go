@@ -18,6 +18,11 @@ var bombs = []struct {
 // neighbours is how late a well-behaved facet answers at worst while others do harm, each kind alone and all together,
 // against the same facet in peace.
 func neighbours(b *bench) ([]row, error) {
+	undo, err := b.groups.clientFirst()
+	if err != nil {
+		return nil, err
+	}
+	defer undo()
 	p99 := func() (float64, error) {
 		l, err := b.load(b.gateway.addr, warmPath+"/hello", 1, 0, "-for", "1200ms")
 		if err != nil {
