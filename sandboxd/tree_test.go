@@ -238,7 +238,7 @@ func TestTreeLimits(t *testing.T) {
 			got  string
 			want protocol.Limits
 		}{{"the tree", read(up, 1), l}, {"the supervisor", read(up, 0), l}, {"all children", read(kid, 1), all}, {"a child", read(kid, 0), all}} {
-			if want := fmt.Sprint(" ", test.want.MemoryBytes, " ", test.want.Processes, " ", test.want.CPUMilli*100); test.got != want {
+			if want := fmt.Sprint(" ", test.want.MemoryBytes, " ", test.want.Processes, " ", test.want.CPUMilli*10); test.got != want {
 				t.Errorf("of %+v %s has%s, want%s", l, test.what, test.got, want)
 			}
 		}
@@ -252,7 +252,7 @@ func TestTreeLimits(t *testing.T) {
 	if err := kid.SetLimits(t.Context(), protocol.Limits{MemoryBytes: 1 << 40, Processes: 1 << 20, CPUMilli: 1 << 20}); err != nil {
 		t.Error(err)
 	}
-	if all := kidsLimits(tribe); read(kid, 0) != fmt.Sprint(" ", all.MemoryBytes, " ", all.Processes, " ", all.CPUMilli*100) {
+	if all := kidsLimits(tribe); read(kid, 0) != fmt.Sprint(" ", all.MemoryBytes, " ", all.Processes, " ", all.CPUMilli*10) {
 		t.Errorf("limits that were raised are%s", read(kid, 0))
 	}
 }

@@ -30,6 +30,23 @@ type Limits struct {
 	Weight    int64 // of CPU time against its siblings, 1 to 10,000, as v2 counts: 100 is the default
 }
 
+// CPU time is rationed by short periods, a tenth of the kernel's own: whoever computes on several cores at once uses a period's
+// quota up at the beginning, and for that long keeps others waiting. The kernel takes no quota below a millisecond.
+const (
+	cpuPeriod   = 10 * time.Millisecond
+	minCPUQuota = time.Millisecond
+)
+
+// cpuTime gives period and quota in microseconds; a quota of -1 is none.
+func (l *Limits) cpuTime() (period uint64, quota int64) {
+	us := cpuPeriod.Microseconds()
+	if l.CPUMilli <= 0 {
+		return uint64(us), -1
+	}
+	us = max(us, minCPUQuota.Microseconds()*1000/l.CPUMilli)
+	return uint64(us), max(minCPUQuota.Microseconds(), us*l.CPUMilli/1000)
+}
+
 // Usage is what a group has used.
 type Usage struct {
 	CPU        time.Duration

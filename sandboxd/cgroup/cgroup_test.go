@@ -180,19 +180,29 @@ func TestLimitsAreWritten(t *testing.T) {
 			t.Errorf("limits are %s, %s, %s: want %s, %s, %s", m, p, c, memory, pids, cpu)
 		}
 	}
-	check("67108864", "16", "50000")
+	check("67108864", "16", "5000")
 	for _, l := range []struct {
 		set               Limits
 		memory, pids, cpu string
 	}{
-		{Limits{Memory: 256 << 20, Processes: 32, CPUMilli: 2000}, "268435456", "32", "200000"}, // up
-		{Limits{Memory: 32 << 20, Processes: 8, CPUMilli: 100}, "33554432", "8", "10000"},       // and down
+		{Limits{Memory: 256 << 20, Processes: 32, CPUMilli: 2000}, "268435456", "32", "20000"}, // up
+		{Limits{Memory: 32 << 20, Processes: 8, CPUMilli: 100}, "33554432", "8", "1000"},       // and down
+		{Limits{Memory: 32 << 20, Processes: 8, CPUMilli: 10}, "33554432", "8", "1000"},        // of a longer period
 	} {
 		if err := g.Set(l.set); err != nil {
 			t.Errorf("setting %+v: %v", l.set, err)
 			continue
 		}
 		check(l.memory, l.pids, l.cpu)
+	}
+}
+
+func TestCPUTime(t *testing.T) {
+	for milli, want := range map[int64][2]int64{0: {10_000, -1}, 4000: {10_000, 40_000}, 1000: {10_000, 10_000}, 100: {10_000, 1000}, 20: {50_000, 1000}, 10: {100_000, 1000}, 3: {333_333, 1000}} {
+		l := Limits{CPUMilli: milli}
+		if period, quota := l.cpuTime(); int64(period) != want[0] || quota != want[1] {
+			t.Errorf("%d thousandths of a core are %d of %d µs, want %d of %d", milli, quota, period, want[1], want[0])
+		}
 	}
 }
 

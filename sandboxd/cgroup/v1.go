@@ -92,16 +92,10 @@ func (t *v1Tree) resources(l Limits) *specs.LinuxResources {
 	if l.Processes > 0 {
 		r.Pids = &specs.LinuxPids{Limit: &l.Processes}
 	}
-	period, quota := uint64(cpuPeriod.Microseconds()), int64(-1)
-	if l.CPUMilli > 0 {
-		quota = l.CPUMilli * cpuPeriod.Microseconds() / 1000
-	}
+	period, quota := l.cpuTime()
 	r.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota, Shares: shares(l.Weight)}
 	return r
 }
-
-// cpuPeriod is the kernel's own: a shorter one costs each busy facet more timer interrupts.
-const cpuPeriod = 100 * time.Millisecond
 
 // shares turns v2's weight into v1's: 100 is 1024.
 func shares(weight int64) *uint64 {

@@ -182,10 +182,9 @@ func (t *v2Tree) resources(l Limits, parent bool) *cgroup2.Resources {
 	if l.Processes > 0 {
 		r.Pids = &cgroup2.Pids{Max: l.Processes}
 	}
-	period := uint64(cpuPeriod.Microseconds())
+	period, q := l.cpuTime()
 	var quota *int64
-	if l.CPUMilli > 0 {
-		q := l.CPUMilli * cpuPeriod.Microseconds() / 1000
+	if q > 0 {
 		quota = &q
 	}
 	r.CPU.Max = cgroup2.NewCPUMax(quota, &period)
