@@ -37,7 +37,13 @@ func serveInherited(start StartFunc) int {
 		return 1
 	}
 	file.Close()
-	if err := serveWire(wire.Direct(conn), os.NewFile(wire.FDSQL, "sql"), start); err != nil {
+	if said := awaited(conn); len(said) > 0 {
+		conn = &resumed{wire.Direct(conn), said}
+	} else {
+		rehearse()
+		conn = wire.Direct(conn)
+	}
+	if err := serveWire(conn, os.NewFile(wire.FDSQL, "sql"), start); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -57,28 +63,12 @@ type instance struct {
 
 // serveWire lives an instance's life. It returns nil after an orderly stop.
 func serveWire(conn net.Conn, channel *os.File, start StartFunc) error {
-	defer conn.Close()
-	said, version, err := wire.ReadStart(conn)
+	in, said, err := shakeHands(conn)
 	if err != nil {
-		if errors.Is(err, wire.ErrVersion) {
-			wire.WriteAnswer(conn, 0, err.Error())
-		}
+		conn.Close()
 		return err
 	}
-	if err := wire.WriteAnswer(conn, version, ""); err != nil {
-		return fmt.Errorf("answer the gateway: %w", err)
-	}
-	in := &instance{streams: newStreams(), stopped: make(chan error, 4)}
-	in.session, err = yamux.Server(wire.NewConn(conn, nil, in.streams.closed), wire.Config(wire.MaxStreams, stall))
-	if err != nil {
-		return fmt.Errorf("begin the wire: %w", err)
-	}
-	defer in.session.Close()
-	in.log = newShipper(in.openLog)
-	defer in.log.close(flushTime)
-	if err := in.acceptControl(); err != nil {
-		return err
-	}
+	defer in.close()
 	config := boot.Config{Start: said, Log: in.log.handler(), Now: time.Now}
 	if said.Database {
 		if config.SQL, err = client.New(channel, said.MaxSessions); err != nil {
@@ -93,6 +83,37 @@ func serveWire(conn net.Conn, channel *os.File, start StartFunc) error {
 	in.facet.egress = &egress{f: in.facet}
 	http.DefaultClient.Transport = in.facet.egress // not DefaultTransport, which programs take to be an *http.Transport
 	return in.run(start)
+}
+
+// shakeHands learns who this instance is and begins its wire.
+func shakeHands(conn net.Conn) (*instance, *wire.Start, error) {
+	said, version, err := wire.ReadStart(conn)
+	if err != nil {
+		if errors.Is(err, wire.ErrVersion) {
+			wire.WriteAnswer(conn, 0, err.Error())
+		}
+		return nil, nil, err
+	}
+	if err := wire.WriteAnswer(conn, version, ""); err != nil {
+		return nil, nil, fmt.Errorf("answer the gateway: %w", err)
+	}
+	in := &instance{streams: newStreams(), stopped: make(chan error, 4)}
+	in.session, err = yamux.Server(wire.NewConn(conn, nil, in.streams.closed), wire.Config(wire.MaxStreams, stall))
+	if err != nil {
+		return nil, nil, fmt.Errorf("begin the wire: %w", err)
+	}
+	in.log = newShipper(in.openLog)
+	if err := in.acceptControl(); err != nil {
+		in.close()
+		return nil, nil, err
+	}
+	return in, said, nil
+}
+
+// close ends the wire, after the last log records.
+func (in *instance) close() {
+	in.log.close(flushTime)
+	in.session.Close() // and with it the connection
 }
 
 // acceptControl takes the control stream, which is the gateway's first.

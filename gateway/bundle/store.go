@@ -154,6 +154,12 @@ func (s *Store) Open(hash string) (*os.File, error) {
 	return f, nil
 }
 
+// Has reports whether the bundle is there.
+func (s *Store) Has(hash string) bool {
+	_, err := os.Stat(s.path(hash))
+	return isHash(hash) && err == nil
+}
+
 // Collect removes bundles for which used says no and that have not been stored
 // in the last hour. It gives how many, and the bytes they took.
 func (s *Store) Collect(used func(hash string) bool) (removed int, bytes int64, err error) {

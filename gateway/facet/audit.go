@@ -69,7 +69,15 @@ func (m *Manager) SetAudit(ctx context.Context, a address.Address, on bool) erro
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if in.failure != nil || in.sql == nil {
+	if in.failure != nil {
+		return nil
+	}
+	select {
+	case <-in.attached:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if in.sql == nil {
 		return nil
 	}
 	return in.sql.SetAudit(ctx, on)

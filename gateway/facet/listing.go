@@ -106,7 +106,7 @@ func (m *Manager) info(ctx context.Context, r *record) admin.FacetInfo {
 	case in == nil && time.Now().Before(n.retryAt):
 		f.State = admin.StateBackoff
 	case in == nil:
-	case in.state == starting:
+	case !in.began():
 		f.State = admin.StateStarting
 	default:
 		f.State = admin.StateRunning

@@ -68,6 +68,7 @@ type Manager struct {
 	alarms    *alarms
 	metrics   *metrics
 	workers   atomic.Int64 // numbers the dynamic workers that have no id
+	standbys  *standbys
 
 	mu    sync.Mutex
 	nodes map[key]*node // guarded by mu
@@ -100,6 +101,16 @@ func (t *Target) key() key {
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
 	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
+	m.standbys = newStandbys(c.Log, func(ctx context.Context, k kind) (*process, error) {
+		p, err := newProcess(k)
+		if err == nil {
+			err = p.start(ctx, c.Sandbox, c.Bundles)
+		}
+		if err != nil && p != nil {
+			p.close()
+		}
+		return p, err
+	}, c.Bundles.Has)
 	go m.serveExchanges() // until Close
 	return m
 }
@@ -238,6 +249,7 @@ func (m *Manager) Close(ctx context.Context) {
 	m.closed = true
 	m.lives.Unlock()
 	defer m.exchanges.Close()
+	m.standbys.close()
 	for _, n := range m.all(key.top) {
 		n.drain(func(*instance) bool { return true }, "the gateway stops")
 	}

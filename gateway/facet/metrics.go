@@ -54,6 +54,7 @@ func (m *Manager) Collectors() []prometheus.Collector {
 			}
 			return float64(live)
 		}),
+		gauge("fgw_standbys", "Processes that are kept ready for the next start.", func() float64 { return float64(m.standbys.count()) }),
 		gauge("fgw_streams_open", "Streams to facets, of the budget that all share.", func() float64 { return float64(m.Budget.Open()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fgw_syncs_total", Help: "Times that a facet's data was synced to disk."}, func() float64 { return float64(m.syncer.Syncs()) }),
 		gauge("fgw_alarms_set", "Alarms that are set.", func() float64 {

@@ -107,8 +107,9 @@ func TestFloodOfOutputWaits(t *testing.T) {
 func TestSocketTellsWhoFailed(t *testing.T) {
 	ours, theirs := net.Pipe()
 	s := &socket{Conn: ours}
-	go io.WriteString(theirs, "x")
-	if _, err := s.Read(make([]byte, 1)); err != nil || s.failed.Load() {
+	go io.WriteString(theirs, "FGW\x02\x00\x01\x00\x00x") // the answer to the start message is not passed on
+	b := make([]byte, 1)
+	if _, err := s.Read(b); err != nil || s.failed.Load() || !s.spoke.Load() || b[0] != 'x' {
 		t.Fatal(err)
 	}
 	theirs.Close()

@@ -20,36 +20,20 @@ type place struct {
 	n      int    // the facet's number
 	object string // the object's directory
 	file   string // the facet's database in it
-
-	audited bool // its statements go into its log
 }
 
 func placeOf(o *registry.Object, n int) place {
 	return place{id: o.ID, n: n, object: o.Dir(), file: filepath.Join(o.Dir(), strconv.Itoa(n)+".db")}
 }
 
-// settle finds the facet's place. It creates the object and gives the facet its number where this
-// is their first request.
-func (in *instance) settle(ctx context.Context, ns *registry.Namespace) (place, error) {
-	o, numbers, _, err := in.m.Registry.Ensure(ctx, ns, in.key.object, in.path...)
+// settle finds the facet. It creates the object and gives the facet its number where this is their first
+// request.
+func (in *instance) settle(ctx context.Context, ns *registry.Namespace) (*registry.Settled, error) {
+	s, err := in.m.Registry.Settle(ctx, ns, in.key.object, in.path...)
 	if err != nil {
-		return place{}, objectProblem(err)
+		return nil, objectProblem(err)
 	}
-	if err := in.rememberOrigin(ctx, o); err != nil {
-		return place{}, err
-	}
-	start := &in.spec.Start
-	if start.ID == "" {
-		start.ID = o.ID
-	}
-	number := 0
-	if len(numbers) > 0 {
-		number = numbers[len(numbers)-1]
-		start.Name = in.path[len(in.path)-1]
-	}
-	p := placeOf(o, number)
-	p.audited = in.m.Registry.Audited(o, in.path...)
-	return p, nil
+	return s, nil
 }
 
 // whatToRun makes the spec: a child's comes from its supervisor, a root's and an app's from the registry.

@@ -54,7 +54,7 @@ func (m *Manager) specOf(a address.Address, ns *registry.Namespace) *Spec {
 	if n := m.known(keyOf(a)); n != nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.in != nil && n.in.state != starting {
+		if n.in != nil && n.in.began() {
 			return n.in.spec
 		}
 	}

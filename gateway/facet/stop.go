@@ -20,7 +20,7 @@ func (in *instance) armIdle(after time.Duration) {
 		if in.state != running || in.inflight > 0 || len(in.kids) > 0 {
 			return
 		}
-		if in.sql != nil && in.sql.InTransaction() { // it is in the midst of something: look again
+		if db := in.database(); db != nil && db.InTransaction() { // it is in the midst of something: look again
 			in.armIdle(min(after, time.Second))
 			return
 		}
@@ -59,6 +59,7 @@ func (in *instance) stop() {
 // finish reaps the process, stores how the instance ended, and lets go of everything
 // it held. failure is what start failed with, nil for an instance that ran.
 func (in *instance) finish(failure error) {
+	in.cancel()
 	kidsEnded := in.endKids()
 	if in.proc != nil {
 		in.proc.Kill() // whatever its children wait for: it must not compute on meanwhile
@@ -77,8 +78,6 @@ func (in *instance) finish(failure error) {
 	if in.mux != nil {
 		in.mux.Close()
 		in.session.Close()
-	} else if in.conn != nil {
-		in.conn.Close()
 	}
 	if in.spec != nil && in.spec.Egress != nil && in.spec.Egress.hosts != nil {
 		in.spec.Egress.hosts.Close()
@@ -87,8 +86,11 @@ func (in *instance) finish(failure error) {
 	if in.output != nil {
 		said = in.output.end()
 	}
-	if in.pair != nil {
-		in.pair.Close() // not attached
+	if in.opening {
+		<-in.attached // or given up
+	}
+	if in.proc != nil {
+		in.proc.close()
 	}
 	var usage Usage
 	if in.sql != nil {
@@ -205,7 +207,7 @@ func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
 	default:
 		e.Reason, e.code = "crash", problem.FacetCrashed
 		e.Detail = "the facet crashed: " + exit.String()
-		if failure != nil && in.mux == nil {
+		if failure != nil && !in.proc.socket.spoke.Load() {
 			e.Detail = "the process ended before it spoke the facet wire (is it an app that calls sdk.Serve?): " + exit.String()
 		}
 		if line := crashLine(said); line != "" {
@@ -254,6 +256,8 @@ func reasonOf(code string) string {
 		return "start"
 	case problem.DiskFull:
 		return "storage"
+	case problem.Internal:
+		return "start"
 	}
 	return "abort"
 }

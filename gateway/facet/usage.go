@@ -51,13 +51,13 @@ func (n *node) usage(ctx context.Context) Usage {
 	if in != nil {
 		u.Requests += int64(in.inflight)
 	}
-	live := in != nil && in.state != starting
+	live := in != nil && in.began()
 	n.mu.Unlock()
 	if !live {
 		return u
 	}
 	var now Usage
-	if in.sql != nil {
+	if in.database() != nil {
 		now = in.sqlUsed()
 	}
 	if s, err := in.proc.Stats(ctx); err == nil {

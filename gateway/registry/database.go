@@ -118,8 +118,17 @@ func (r *Registry) openDatabase(ctx context.Context, path string) (fresh bool, e
 	if err = r.write.sync(); err == nil {
 		r.read, err = openPool(path, 4, "query_only(1)")
 	}
+	if err == nil {
+		r.findObject, err = r.read.PrepareContext(ctx, `SELECT created_at FROM object WHERE id = ?`)
+	}
+	if err == nil {
+		r.findFacet, err = r.read.PrepareContext(ctx, `SELECT n FROM facet WHERE object = ? AND parent = ? AND name = ?`)
+	}
 	if err != nil {
 		r.write.close()
+		if r.read != nil {
+			r.read.Close()
+		}
 	}
 	return fresh, err
 }

@@ -72,7 +72,7 @@ func (r *Registry) lookupFacet(ctx context.Context, o *Object, parent int, name 
 	}
 	removals := r.cache.removalCount()
 	var n int
-	err := r.read.QueryRowContext(ctx, `SELECT n FROM facet WHERE object = ? AND parent = ? AND name = ?`, o.key(), parent, []byte(name)).Scan(&n)
+	err := r.findFacet.QueryRowContext(ctx, o.key(), parent, []byte(name)).Scan(&n)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("facet %q %w", name, ErrNotFound)
 	}
@@ -84,24 +84,28 @@ func (r *Registry) lookupFacet(ctx context.Context, o *Object, parent int, name 
 }
 
 // ensurePath is FindFacet that assigns what is missing, in one commit.
-func (r *Registry) ensurePath(ctx context.Context, o *Object, path []string) ([]int, error) {
-	numbers, err := r.FindFacet(ctx, o, path...)
+func (r *Registry) ensurePath(ctx context.Context, o *Object, path []string) (*Settled, error) {
+	s := &Settled{Object: o}
+	var err error
+	if s.Numbers, err = r.FindFacet(ctx, o, path...); err == nil {
+		return s, nil
+	}
 	if !errors.Is(err, ErrNotFound) {
-		return numbers, err
+		return nil, err
 	}
 	for _, name := range path {
 		if err := address.CheckPart(name); err != nil {
 			return nil, err
 		}
 	}
-	err = r.do(ctx, func(c *change) (err error) {
-		numbers, err = r.insertPath(c, o, path)
+	err = r.settle(ctx, s, func(c *change) (err error) {
+		s.Numbers, err = r.insertPath(c, o, path)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("facets of object %q: %w", o.Name, err)
 	}
-	return numbers, nil
+	return s, nil
 }
 
 func (r *Registry) insertPath(c *change, o *Object, path []string) ([]int, error) {

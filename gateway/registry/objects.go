@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,6 +44,9 @@ func objectID(namespace int64, name string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// ObjectID is the id that the object of that name has, or would have.
+func (ns *Namespace) ObjectID(name string) string { return objectID(ns.ID, name) }
+
 func newObject(ns *Namespace, name string, created time.Time) *Object {
 	return &Object{ID: objectID(ns.ID, name), NamespaceID: ns.ID, Namespace: ns.Name, Name: name, CreatedAt: created.Truncate(time.Millisecond).UTC()}
 }
@@ -74,7 +78,7 @@ func (r *Registry) find(ctx context.Context, ns *Namespace, name string) (*Objec
 	removals := r.cache.removalCount()
 	o := newObject(ns, name, time.Time{})
 	var created int64
-	err := r.read.QueryRowContext(ctx, `SELECT created_at FROM object WHERE id = ?`, o.key()).Scan(&created)
+	err := r.findObject.QueryRowContext(ctx, o.key()).Scan(&created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("object %q of namespace %q: %w", name, ns.Name, ErrObjectNotFound)
 	}
@@ -100,18 +104,53 @@ func (r *Registry) EnsureObject(ctx context.Context, ns *Namespace, name string)
 // Ensure gives an object and the numbers of the facets on a path below its
 // root, and creates what there is not yet in one commit.
 func (r *Registry) Ensure(ctx context.Context, ns *Namespace, name string, path ...string) (o *Object, numbers []int, created bool, err error) {
-	o, err = r.find(ctx, ns, name)
+	p, err := r.Settle(ctx, ns, name, path...)
 	if err == nil {
-		if numbers, err = r.ensurePath(ctx, o, path); err != nil {
-			return nil, nil, false, err
-		}
-		return o, numbers, false, nil
+		err = p.Durable(ctx)
 	}
-	if !errors.Is(err, ErrObjectNotFound) {
+	if err != nil {
 		return nil, nil, false, err
 	}
+	return p.Object, p.Numbers, p.created, nil
+}
+
+// Settled is an object and the numbers of the facets on a path below its root. What of it was made now is decided, but
+// may not be used or told of before Durable has returned.
+type Settled struct {
+	Object  *Object
+	Numbers []int
+
+	created bool
+	durable func(context.Context) error // nil where nothing was made
+}
+
+// Number is that of the facet at the path's end, 0 for the root.
+func (s *Settled) Number() int {
+	if len(s.Numbers) == 0 {
+		return 0
+	}
+	return s.Numbers[len(s.Numbers)-1]
+}
+
+// Durable returns once what was made is on disk, its directory included.
+func (s *Settled) Durable(ctx context.Context) error {
+	if s.durable == nil {
+		return nil
+	}
+	return s.durable(ctx)
+}
+
+// Settle is Ensure that does not wait for the disk.
+func (r *Registry) Settle(ctx context.Context, ns *Namespace, name string, path ...string) (*Settled, error) {
+	o, err := r.find(ctx, ns, name)
+	if err == nil {
+		return r.ensurePath(ctx, o, path)
+	}
+	if !errors.Is(err, ErrObjectNotFound) {
+		return nil, err
+	}
 	if ns.Create != CreateOpen {
-		return nil, nil, false, fmt.Errorf("namespace %q has create=%s: %w", ns.Name, ns.Create, err)
+		return nil, fmt.Errorf("namespace %q has create=%s: %w", ns.Name, ns.Create, err)
 	}
 	return r.create(ctx, ns, name, path)
 }
@@ -122,37 +161,64 @@ func (r *Registry) CreateObject(ctx context.Context, ns, name string) (*Object, 
 	if err != nil {
 		return nil, err
 	}
-	o, _, created, err := r.create(ctx, n, name, nil)
-	if err == nil && !created {
+	p, err := r.create(ctx, n, name, nil)
+	if err == nil {
+		err = p.Durable(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !p.created {
 		err = fmt.Errorf("object %q of namespace %q %w", name, ns, ErrExists)
 	}
-	return o, err
+	return p.Object, err
 }
 
-func (r *Registry) create(ctx context.Context, ns *Namespace, name string, path []string) (o *Object, numbers []int, created bool, err error) {
+func (r *Registry) create(ctx context.Context, ns *Namespace, name string, path []string) (*Settled, error) {
 	for _, part := range append([]string{name}, path...) {
 		if err := address.CheckPart(part); err != nil {
-			return nil, nil, false, err
+			return nil, err
 		}
 	}
-	o = newObject(ns, name, r.now())
-	err = r.do(ctx, func(c *change) error {
+	s := &Settled{Object: newObject(ns, name, r.now())}
+	o := s.Object
+	err := r.settle(ctx, s, func(c *change) error {
 		var at int64
 		err := c.row(`SELECT created_at FROM object WHERE id = ?`, []any{o.key()}, &at)
 		switch {
 		case err == nil: // somebody else's change came first
 			o.CreatedAt = time.UnixMilli(at).UTC()
-			numbers, err = r.insertPath(c, o, path)
+			s.Numbers, err = r.insertPath(c, o, path)
 		case errors.Is(err, ErrNotFound):
-			created = true
-			numbers, err = r.insertObject(c, ns, o, path)
+			s.created = true
+			s.Numbers, err = r.insertObject(c, ns, o, path)
 		}
 		return err
 	})
 	if err != nil {
-		return nil, nil, false, fmt.Errorf("create object %q of namespace %q: %w", name, ns.Name, err)
+		return nil, fmt.Errorf("create object %q of namespace %q: %w", name, ns.Name, err)
 	}
-	return o, numbers, created, nil
+	return s, nil
+}
+
+// settle has a change made and waits until it is decided.
+func (r *Registry) settle(ctx context.Context, s *Settled, apply func(*change) error) error {
+	o, err := r.hand(ctx, apply)
+	if err != nil {
+		return err
+	}
+	s.durable = func(ctx context.Context) error { return r.wait(ctx, o) }
+	select {
+	case <-o.decided:
+		return nil
+	case err := <-o.done: // refused; or decided and durable at the same time
+		s.durable = nil
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.writerGone:
+		return ErrClosed
+	}
 }
 
 // insertObject writes the rows and the directory of a new object and the facets
@@ -162,14 +228,13 @@ func (r *Registry) insertObject(c *change, ns *Namespace, o *Object, path []stri
 	if r.counts.get(ns.ID) >= ns.Limits.MaxObjects {
 		return nil, fmt.Errorf("max_objects=%d: %w", ns.Limits.MaxObjects, ErrObjectLimit)
 	}
-	err := r.mkdir(o.ID)
-	found := errors.Is(err, fs.ErrExist)
-	if err != nil && !found {
+	_, err := r.objects.Lstat(o.Dir())
+	found := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	next := 1
 	if !found {
-		c.onUndo(func() { r.rmdir(o) })
 		next += len(path)
 	}
 	// Taken from the namespace's row: it may have been removed meanwhile.
@@ -190,7 +255,8 @@ func (r *Registry) insertObject(c *change, ns *Namespace, o *Object, path []stri
 	return r.insertFresh(c, o, path)
 }
 
-// insertFresh gives the first numbers of a new object, and writes its description.
+// insertFresh gives the first numbers of a new object. Its directory is made beside the sync: where that is not
+// reached, the object is one whose directory was lost, and reconcile makes it.
 func (r *Registry) insertFresh(c *change, o *Object, path []string) ([]int, error) {
 	numbers := make([]int, len(path))
 	records := make([]record, len(path))
@@ -205,7 +271,25 @@ func (r *Registry) insertFresh(c *change, o *Object, path []string) ([]int, erro
 	if err != nil {
 		return nil, err
 	}
-	return numbers, r.objects.WriteFile(o.Dir()+"/"+descriptionFile, b, 0o600)
+	c.besideSync(func() error { return r.makeDirectory(o, b) })
+	return numbers, nil
+}
+
+// makeDirectory makes the directory of a new object, with its description unless another change has
+// written that already.
+func (r *Registry) makeDirectory(o *Object, description []byte) error {
+	if err := r.mkdir(o.ID); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := r.objects.OpenFile(o.Dir()+"/"+descriptionFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(description)
+	return errors.Join(err, f.Close())
 }
 
 // ObjectInfo is an object with what a listing tells of it.

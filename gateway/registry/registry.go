@@ -43,6 +43,8 @@ type Registry struct {
 	write  *connection // the writer goroutine's
 	broken error       // the writer goroutine's: why it commits no more
 	read   *sql.DB
+	// Prepared on read: each wake of a facet asks them that is not in the cache.
+	findObject, findFacet *sql.Stmt
 
 	snap   atomic.Pointer[snapshot] // replaced by the writer goroutine alone
 	audits atomic.Pointer[audits]   // likewise

@@ -240,15 +240,15 @@ func TestGroupIsolatesFailures(t *testing.T) {
 		return err
 	}
 	group := []*op{
-		{apply: func(c *change) error { return insert(c, "one") }, done: make(chan error, 1)},
-		{apply: func(c *change) error {
+		newOp(func(c *change) error { return insert(c, "one") }),
+		newOp(func(c *change) error {
 			c.onUndo(func() { undone = true })
 			if err := insert(c, "two"); err != nil {
 				return err
 			}
 			return boom
-		}, done: make(chan error, 1)},
-		{apply: func(c *change) error { return insert(c, "three") }, done: make(chan error, 1)},
+		}),
+		newOp(func(c *change) error { return insert(c, "three") }),
 	}
 	r.commit(group) // the writer is idle: nothing else uses its connection
 	for i, want := range []error{nil, boom, nil} {

@@ -132,13 +132,6 @@ func (r *Registry) mkdir(id string) error {
 	return err
 }
 
-// rmdir takes back a directory that was made; whatever else lies there by now
-// is kept, and the directory with it.
-func (r *Registry) rmdir(o *Object) {
-	r.objects.Remove(o.Dir() + "/" + descriptionFile)
-	r.objects.Remove(o.Dir())
-}
-
 // makeGroups makes the directories that hold those of objects. Making one takes
 // longer than anything else about a new object.
 func (r *Registry) makeGroups() error {

@@ -194,6 +194,13 @@ func (s *stream) readBefore(t time.Time) {
 	}
 }
 
+// Prepare opens a stream for the first request, so that this need not. Where it can't, that request is told why.
+func (s *Session) Prepare(ctx context.Context) {
+	if st, err := s.dial(ctx); err == nil {
+		s.keep(st)
+	}
+}
+
 // take takes a stream that is kept, nil where there is none.
 func (s *Session) take() *stream {
 	for {
@@ -239,15 +246,20 @@ func (s *Session) open(ctx context.Context, until time.Time) (*stream, error) {
 	if st := s.take(); st != nil {
 		return st, nil
 	}
-	// A stream counts until the facet has closed it too, so that one which never
-	// does can't make us hold more and more of them.
-	if s.mux.NumStreams() >= wire.MaxStreams || !s.budget.Take() {
-		return nil, ErrOverloaded
-	}
 	if !until.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, until, ErrHeadTimeout)
 		defer cancel()
+	}
+	return s.dial(ctx)
+}
+
+// dial opens a stream.
+func (s *Session) dial(ctx context.Context) (*stream, error) {
+	// A stream counts until the facet has closed it too, so that one which never
+	// does can't make us hold more and more of them.
+	if s.mux.NumStreams() >= wire.MaxStreams || !s.budget.Take() {
+		return nil, ErrOverloaded
 	}
 	raw, err := s.Open(ctx, wire.StreamHTTP)
 	if err != nil {

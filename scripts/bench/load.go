@@ -53,6 +53,7 @@ func loadMain(args []string) error {
 	conns := set.Int("conns", 1, "connections")
 	set.DurationVar(&l.lasting, "for", 0, "how long")
 	set.IntVar(&l.count, "n", 0, "how many requests, on each connection, instead")
+	set.DurationVar(&l.gap, "gap", 0, "a pause before each request, which is not counted")
 	set.IntVar(&l.from, "from", 0, "the number that %d in the path begins with")
 	group := set.String("group", "", "a cgroup to join")
 	set.Parse(args)
@@ -79,6 +80,7 @@ type loader struct {
 	addr, path  string
 	count, from int
 	lasting     time.Duration
+	gap         time.Duration
 	end         time.Time
 	times       []float64 // microseconds of each request
 }
@@ -164,6 +166,7 @@ func (l *loader) run(addr string, conns int) error {
 
 // ask sends the connection's next request; it reports whether there is one.
 func (l *loader) ask(a *asker) (bool, error) {
+	time.Sleep(l.gap)
 	a.began = time.Now()
 	if l.count > 0 && a.asked == l.count || l.count == 0 && !a.began.Before(l.end) {
 		return false, nil

@@ -119,7 +119,7 @@ func known(b *bench) ([]row, error) {
 	if n, err := g.metric(`fgw_objects{namespace="` + name + `"}`); err != nil || n != manyKnown {
 		return nil, fmt.Errorf("the gateway knows %.0f objects of %d: %v", n, manyKnown, err)
 	}
-	m, err := medians(startRounds, b.fresh(b.gateway.addr, "/"+nsCold+"/few-%d/app/hello"), b.fresh(g.addr, "/"+name+"/o-%d/app/hello"))
+	m, err := medians(startRounds, b.fresh(b.gateway.addr, "/"+nsCold+"/few-%d/app/hello", 0), b.fresh(g.addr, "/"+name+"/o-%d/app/hello", 0))
 	if err != nil {
 		return nil, err
 	}

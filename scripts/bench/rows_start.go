@@ -18,10 +18,17 @@ const (
 	startsPerTurn = 20
 )
 
-// several takes the median of n measurements.
-func several(n int, one side) side {
+// startGap is the pause between two requests where a process kept ready is measured: long enough for the next one to
+// be there, short beside the time for which it is kept.
+const startGap = 25 * time.Millisecond
+
+// several takes the median of n measurements, with a pause before each.
+func several(n int, gap time.Duration, one side) side {
 	return func() (float64, error) {
-		m, err := medians(n, one)
+		m, err := medians(n, func() (float64, error) {
+			time.Sleep(gap)
+			return one()
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -30,10 +37,10 @@ func several(n int, one side) side {
 }
 
 // fresh asks new objects for something, one after another, and gives the median in milliseconds. path has a %d.
-func (b *bench) fresh(addr, path string) side {
+func (b *bench) fresh(addr, path string, gap time.Duration) side {
 	from := 0
 	return func() (float64, error) {
-		l, err := b.load(addr, path, 1, from, "-n", strconv.Itoa(startsPerTurn))
+		l, err := b.load(addr, path, 1, from, "-n", strconv.Itoa(startsPerTurn), "-gap", gap.String())
 		if err != nil {
 			return 0, err
 		}
@@ -42,17 +49,33 @@ func (b *bench) fresh(addr, path string) side {
 	}
 }
 
-// newObject is the first request of an object that did not exist.
+// newObject is the first request of an object that did not exist: one at once after another, and with pauses in which
+// a process is made ready.
 func newObject(b *bench) ([]row, error) {
+	var all []row
+	for _, pause := range []struct {
+		gap        time.Duration
+		name, says string
+	}{{0, "r", ""}, {startGap, "p", ", a process kept ready"}} {
+		rows, err := b.newObjects(pause.gap, pause.name, pause.says)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, b.gateway.asleep(nsCold, 30*time.Second)
+}
+
+func (b *bench) newObjects(gap time.Duration, name, says string) ([]row, error) {
 	g := b.gateway.addr
 	sides := []side{
-		several(startsPerTurn, b.forkExec),
-		b.fresh(g, "/"+nsCold+"/plain-%d/app/hello"),
-		b.fresh(g, "/"+nsCold+"/table-%d/table/hello"),
-		b.fresh(g, "/"+nsSupervised+"/new-%d/hello"),
+		several(startsPerTurn, gap, b.forkExec),
+		b.fresh(g, "/"+nsCold+"/plain-"+name+"%d/app/hello", gap),
+		b.fresh(g, "/"+nsCold+"/table-"+name+"%d/table/hello", gap),
+		b.fresh(g, "/"+nsSupervised+"/new-"+name+"%d/hello", gap),
 	}
 	if b.peer != nil {
-		sides = append(sides, b.fresh(b.peer.addr, "/hello?object=new-%d"))
+		sides = append(sides, b.fresh(b.peer.addr, "/hello?object=new-"+name+"%d", gap))
 	}
 	m, err := medians(startRounds, sides...)
 	if err != nil {
@@ -63,16 +86,16 @@ func newObject(b *bench) ([]row, error) {
 	}
 	floor := "fork+exec " + millis(m[0])
 	rows := []row{
-		{what: "first request of a new object", figure: millis(m[1]), floor: floor, ratio: m[1] / m[0], target: "≤ 2 ×", verdict: upTo(m[1]/m[0], 2)},
-		{what: "the same, whose app makes a table first", figure: millis(m[2]), floor: floor, ratio: m[2] / m[0]},
-		{what: "the same, behind a new supervisor: two processes", figure: millis(m[3]), floor: floor, ratio: m[3] / m[0]},
+		{what: "first request of a new object" + says, figure: millis(m[1]), floor: floor, ratio: m[1] / m[0], target: "≤ 2 ×", verdict: upTo(m[1]/m[0], 2)},
+		{what: "the same, whose app makes a table first" + says, figure: millis(m[2]), floor: floor, ratio: m[2] / m[0]},
+		{what: "the same, behind a new supervisor: two processes" + says, figure: millis(m[3]), floor: floor, ratio: m[3] / m[0]},
 	}
 	if b.peer != nil {
 		// There, too, a new object is a supervisor and its facet.
 		r := m[3] / m[4]
-		rows = append(rows, row{what: "a new object with its supervisor, against workerd", figure: millis(m[3]), floor: "workerd " + millis(m[4]), ratio: r, target: "< 0.5 ×", verdict: upTo(r, 0.5)})
+		rows = append(rows, row{what: "a new object with its supervisor, against workerd" + says, figure: millis(m[3]), floor: "workerd " + millis(m[4]), ratio: r, target: "< 0.5 ×", verdict: upTo(r, 0.5)})
 	}
-	return rows, b.gateway.asleep(nsCold, 30*time.Second)
+	return rows, nil
 }
 
 // abortAll ends what runs below addresses with a prefix, so that it does not count in later rows.
@@ -98,23 +121,28 @@ func (b *bench) abortAll(prefix string) error {
 // wake is a request to a facet that was stopped because nobody asked.
 func wake(b *bench) ([]row, error) {
 	path := "/" + nsWake + "/idle-%d/app/hello"
-	again := func() (float64, error) {
-		// Asked in the same order each time, so that the first has slept when the last is asked.
-		l, err := b.load(b.gateway.addr, path, 1, 0, "-n", strconv.Itoa(startsPerTurn))
-		if err != nil {
-			return 0, err
+	again := func(gap time.Duration) side {
+		return func() (float64, error) {
+			// Asked in the same order each time, so that the first has slept when the last is asked.
+			l, err := b.load(b.gateway.addr, path, 1, 0, "-n", strconv.Itoa(startsPerTurn), "-gap", gap.String())
+			if err != nil {
+				return 0, err
+			}
+			return l.P50 / 1000, b.gateway.asleep(nsWake, 30*time.Second)
 		}
-		return l.P50 / 1000, b.gateway.asleep(nsWake, 30*time.Second)
 	}
-	if _, err := again(); err != nil { // now they exist, and sleep
+	if _, err := again(0)(); err != nil { // now they exist, and sleep
 		return nil, err
 	}
-	m, err := medians(startRounds, several(startsPerTurn, b.forkExec), again)
+	m, err := medians(startRounds, several(startsPerTurn, 0, b.forkExec), again(0), several(startsPerTurn, startGap, b.forkExec), again(startGap))
 	if err != nil {
 		return nil, err
 	}
 	r := m[1] / m[0]
-	return []row{{what: "wake of an idle facet", figure: millis(m[1]), floor: "fork+exec " + millis(m[0]), ratio: r, target: "≤ 1.5 ×", verdict: upTo(r, 1.5)}}, nil
+	return []row{
+		{what: "wake of an idle facet", figure: millis(m[1]), floor: "fork+exec " + millis(m[0]), ratio: r, target: "≤ 1.5 ×", verdict: upTo(r, 1.5)},
+		{what: "wake of an idle facet, a process kept ready", figure: millis(m[3]), floor: "fork+exec " + millis(m[2]), ratio: m[3] / m[2], target: "≤ 0.5 ms", verdict: upTo(m[3], 0.5)},
+	}, nil
 }
 
 // memory is what facets keep for themselves that were asked once and wait: a Go net/http app with nothing in it.

@@ -14,6 +14,8 @@ import (
 
 // modes are the ways to misbehave, by object. Each runs with the handshake still to be answered.
 var modes = map[string]func(*peer){
+	"good": answering(nil, hello),
+
 	// in the handshake
 	"silent":      func(p *peer) { block() },
 	"garbage":     func(p *peer) { p.wire.WriteString(strings.Repeat("GET / HTTP/1.1\r\n", 64)); block() },
@@ -95,9 +97,41 @@ var modes = map[string]func(*peer){
 
 const split = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
 
+// edition is set by the linker: what this bundle does before it is told who it is.
+var edition string
+
+var early = map[string]func(){
+	"early-exit": func() { os.Exit(4) },
+	"early-spin": func() {
+		for {
+		}
+	},
+	"early-grow": func() {
+		b := make([]byte, 64<<20)
+		for i := range b {
+			b[i] = 1
+		}
+		block()
+	},
+}
+
 func main() {
 	p := &peer{wire: os.NewFile(3, "wire"), sql: os.NewFile(4, "sql"), streams: map[uint32]*stream{}, leave: make(chan int, 64)}
-	mode := modes[p.object()]
+	if edition == "early-print" {
+		os.Stdout.WriteString("hello from nobody\n")
+	}
+	named := make(chan string)
+	go func() { named <- p.object() }()
+	var object string
+	select {
+	case object = <-named:
+	case <-time.After(300 * time.Millisecond): // it is kept ready
+		if do := early[edition]; do != nil {
+			do()
+		}
+		object = <-named
+	}
+	mode := modes[object]
 	if mode == nil {
 		os.Stdout.WriteString("no such mode\n")
 		os.Exit(2)
