@@ -32,7 +32,8 @@ type Start struct {
 // Processes a child gets no more than usual, unless it is asked for: 256 MiB, one core, 64.
 //
 // A facet's Memory, CPU and Processes also bound the sum of it and all facets below it. An eighth of the memory, a tenth
-// of the CPU and 16 processes of a supervisor's (half of them where it has fewer than 32) can't be had by its children.
+// of the CPU and 16 processes of a supervisor's (half of them where it has fewer than 32) can't be had by its children. The root's Storage bounds
+// the sum of its object's databases, an eighth of it its own alone.
 type Limits struct {
 	Memory        int64         // bytes; a Go program needs 16 MiB to start
 	Storage       int64         // bytes of its database

@@ -53,9 +53,9 @@ func namespacesCommand() *cli.Command {
 				Description: "create=open|admin (may a request create an object), access=local|public|token, supervisor=APP,\n" +
 					"idle_timeout, statement_timeout, request_timeout (10s), memory, storage, body (64MiB), cpu (cores: 0.5),\n" +
 					"processes, in_flight, max_objects\n\n" +
-					"Limits are each facet's own. With a supervisor, memory, cpu and processes are an object's: they bound the supervisor\n" +
-					"and all facets below it together, and are 1GiB, 2 and 512 unless set; a child has at most 256MiB, 1 and 64 of them\n" +
-					"unless its supervisor gives it more.",
+					"Limits are each facet's own. With a supervisor, memory, cpu, processes and storage are an object's: they bound the\n" +
+					"supervisor and all facets below it together. Of the first three there are 1GiB, 2 and 512 unless set; a child has at most\n" +
+					"256MiB, 1 and 64 of them unless its supervisor gives it more.",
 				Action: setNamespace,
 			},
 			{
