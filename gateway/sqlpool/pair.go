@@ -14,16 +14,12 @@ type Pair struct{ facetEnd, workerEnd *os.File }
 
 // NewPair makes a pair.
 func NewPair() (*Pair, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socketpair: %w", err)
 	}
-	// The facet's end belongs to another process soon, which chooses its mode itself.
-	if err := unix.SetNonblock(fds[0], false); err != nil {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return nil, fmt.Errorf("make a socketpair: %w", err)
-	}
+	// Both ends still block, which keeps them out of this process's poller: it would wake the gateway for each packet of
+	// each facet, since the worker's end is the same open file. Worker and facet choose the mode themselves.
 	return &Pair{os.NewFile(uintptr(fds[0]), "sql-channel"), os.NewFile(uintptr(fds[1]), "sql-channel")}, nil
 }
 

@@ -3,6 +3,7 @@ package sqlpool
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -286,6 +287,20 @@ func restart(f func() error) error {
 	for {
 		if err := f(); err != unix.EINTR {
 			return err
+		}
+	}
+}
+
+// TestPairIsNotPolled has the gateway not woken for what passes between a facet and its worker.
+func TestPairIsNotPolled(t *testing.T) {
+	p, err := NewPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, f := range []*os.File{p.facetEnd, p.workerEnd} {
+		if err := f.SetDeadline(time.Time{}); !errors.Is(err, os.ErrNoDeadline) {
+			t.Errorf("the poller has the file: %v", err)
 		}
 	}
 }
