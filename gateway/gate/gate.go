@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // parallel is how many files are synced at once: more only queue in the disk, and each
@@ -45,11 +46,14 @@ type Gate struct {
 	synced    func(uint64)
 	durable   atomic.Uint64
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows
 	cond    *sync.Cond
-	syncing bool  // guarded by mu
-	fresh   bool  // the file's directories were not synced yet; guarded by mu
-	err     error // a sync failed: nothing may pass any more; guarded by mu
+	syncing bool
+	fresh   bool      // the file's directories were not synced yet
+	err     error     // a sync failed: nothing may pass any more
+	began   time.Time // when the last sync did
+	crowd   int       // how many it served
+	came    int       // how many have come since
 }
 
 // New returns the gate of a facet whose database is at db, below top. committed reads
@@ -73,6 +77,7 @@ func (g *Gate) Wait() error {
 func (g *Gate) wait(want uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.came++
 	for {
 		switch {
 		case g.err != nil:
@@ -84,7 +89,13 @@ func (g *Gate) wait(want uint64) error {
 			continue
 		}
 		g.syncing = true
+		if d := pause(g.crowd, time.Since(g.began)); d > 0 {
+			g.mu.Unlock()
+			time.Sleep(d)
+			g.mu.Lock()
+		}
 		fresh := g.fresh
+		g.began, g.crowd, g.came = time.Now(), g.came, 0
 		g.mu.Unlock()
 		// What is committed until now is covered by the sync that begins now.
 		covered := g.committed()
@@ -100,6 +111,23 @@ func (g *Gate) wait(want uint64) error {
 		}
 		g.cond.Broadcast()
 	}
+}
+
+const (
+	// crowded is how many a sync must have served for the next one to wait for more: a few connections that write one
+	// after another would only become slower.
+	crowded = 3
+	// pace is what then lies between the beginnings of two syncs at least. A disk that is slow paces them by itself; on
+	// one that is fast, a sync costs more computing than the request that it is for.
+	pace = time.Millisecond
+)
+
+// pause is how long to wait before the next sync, by how many the last one served and how long ago it began.
+func pause(crowd int, since time.Duration) time.Duration {
+	if crowd < crowded {
+		return 0
+	}
+	return pace - since
 }
 
 // sync makes the database's log durable; the first time also the database file itself
@@ -149,22 +177,26 @@ func (g *Gate) syncNames() error {
 	return errors.Join(errs...)
 }
 
-// The file is opened anew each time: the worker may have replaced it since.
+// The file is opened anew each time: the worker may have replaced it since. An os.File would cost seven system calls more, for
+// a poller that files do not have.
 func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	fd, err := ignoringEINTR(func() (int, error) { return syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0) })
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer f.Close()
-	for {
-		if err = syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
-			break
-		}
-	}
-	if err != nil {
+	defer syscall.Close(fd)
+	if _, err := ignoringEINTR(func() (int, error) { return 0, syscall.Fdatasync(fd) }); err != nil {
 		return fmt.Errorf("fdatasync: %w", err)
 	}
 	return nil
+}
+
+func ignoringEINTR(f func() (int, error)) (n int, err error) {
+	for {
+		if n, err = f(); err != syscall.EINTR {
+			return n, err
+		}
+	}
 }
 
 func syncDir(path string) error {

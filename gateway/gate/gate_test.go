@@ -3,9 +3,11 @@ package gate
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func database(t testing.TB) (db, top string) {
@@ -67,6 +69,50 @@ func TestOneSyncForAll(t *testing.T) {
 	wg.Wait()
 	if n := s.Syncs(); n >= waiters {
 		t.Errorf("%d syncs for %d waiters", n, waiters)
+	}
+}
+
+// TestPause: only a crowd is waited for, and never longer than the pace.
+func TestPause(t *testing.T) {
+	for _, c := range []struct {
+		crowd int
+		since time.Duration
+		wait  bool
+	}{{0, 0, false}, {1, 0, false}, {crowded - 1, 0, false}, {crowded, 0, true}, {50, pace / 2, true}, {50, pace, false}, {50, time.Hour, false}} {
+		if d := pause(c.crowd, c.since); d > 0 != c.wait || d > pace {
+			t.Errorf("%d served %v ago: a pause of %v", c.crowd, c.since, d)
+		}
+	}
+}
+
+// TestCrowdIsCounted: a sync notes how many it served.
+func TestCrowdIsCounted(t *testing.T) {
+	var committed atomic.Uint64
+	s := NewSyncer()
+	db, top := database(t)
+	g := s.New(db, top, committed.Load, func(uint64) {})
+	g.mu.Lock()
+	g.syncing = true // so that all wait
+	g.mu.Unlock()
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			committed.Add(1)
+			g.Wait()
+		})
+	}
+	for came := 0; came < 5; runtime.Gosched() {
+		g.mu.Lock()
+		came = g.came
+		g.mu.Unlock()
+	}
+	g.mu.Lock()
+	g.syncing = false
+	g.cond.Broadcast()
+	g.mu.Unlock()
+	wg.Wait()
+	if g.crowd != 5 || s.Syncs() != 1 {
+		t.Errorf("%d syncs, the last of which served %d of 5", s.Syncs(), g.crowd)
 	}
 }
 
