@@ -1,6 +1,6 @@
 // Package sqlchan is the codec of the SQL channel between a facet and a SQL
-// worker. SPEC.md beside it fixes every byte. The package holds no connection
-// and no goroutine: the facet's driver and the worker each bring their own.
+// worker. SPEC.md beside it fixes every byte. The package has no goroutine: the facet's driver and the worker
+// each bring their own; both speak over a Socket.
 //
 // Both ends decode what an untrusted or restarted peer sent, so every length is
 // checked against what is there before anything is allocated by it.
@@ -39,6 +39,9 @@ const (
 	Cancel   Type = 8
 	Close    Type = 9
 	Builtin  Type = 10
+
+	// BatchRequests is BATCH from the client: several messages in one packet (SPEC §1).
+	BatchRequests Type = 11
 )
 
 // Answers (SPEC §3).
@@ -52,6 +55,9 @@ const (
 
 	// WholeResult is RESULT: Columns, one Rows and Done in one packet. (Result is the payload of Done.)
 	WholeResult Type = 135
+
+	// BatchAnswers is BATCH from the server.
+	BatchAnswers Type = 136
 )
 
 // Modes of Begin.
@@ -141,6 +147,25 @@ func ParseHeader(p []byte) (Header, []byte, error) {
 		return Header{}, nil, fmt.Errorf("flags %#x of type %d: %w", h.Flags, h.Type, ErrMalformed)
 	}
 	return h, p[HeaderSize:], nil
+}
+
+// AppendPart appends a packet to a batch's payload.
+func AppendPart(b []byte, packet []byte) []byte { return AppendText(b, packet) }
+
+// CutPart splits the first message off a batch's payload, which is not empty.
+func CutPart(payload []byte) (h Header, message, rest []byte, err error) {
+	r := Reader{b: payload}
+	packet := r.Bytes()
+	if r.err != nil {
+		return Header{}, nil, nil, r.err
+	}
+	if h, message, err = ParseHeader(packet); err != nil {
+		return Header{}, nil, nil, err
+	}
+	if h.Flags&More != 0 || h.Type == BatchRequests || h.Type == BatchAnswers || h.Type == Reset {
+		return Header{}, nil, nil, fmt.Errorf("type %d with flags %#x in a batch: %w", h.Type, h.Flags, ErrMalformed)
+	}
+	return h, message, r.b, nil
 }
 
 // Split calls send with each packet of the message, with More where it is due; the slice is valid during the call only.

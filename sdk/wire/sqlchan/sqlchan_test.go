@@ -54,6 +54,8 @@ func TestGoldenBytes(t *testing.T) {
 		"whole result": {AppendWholeResult(nil, Result{true, 2, -1}, []byte{1, 1, 'a', 0}, []byte{1, 1, 2}), "01 04 01 04 01016100 01 0102"},
 		"no rows":      {AppendWholeResult(nil, Result{}, []byte{0}, []byte{0}), "00 00 00 01 00 00"},
 		"failure":      {AppendFailure(nil, &Failure{true, "busy", 517, -1, "no"}), "01 04 62757379 8a08 01 02 6e6f"},
+		"batch": {append(Header{BatchRequests, 0, 0, 0, 5}.Append(nil), AppendPart(AppendPart(nil, Header{Commit, 0, 1, 2, 5}.Append(nil)), append(Header{Rollback, 0, 3, 4, 5}.Append(nil), 0))...),
+			"0b 00 0000 00000000 05000000 0c 05 00 0100 02000000 05000000 0d 06 00 0300 04000000 05000000 00"},
 		"long text":    {AppendText(nil, strings.Repeat("x", 200))[:3], "c801 78"},
 		"least number": {AppendInteger(nil, math.MinInt64), "01 ffffffffffffffffff01"},
 	} {
@@ -63,7 +65,7 @@ func TestGoldenBytes(t *testing.T) {
 
 func TestNumbersOfTheProtocol(t *testing.T) {
 	for want, got := range map[Type]Type{1: Exec, 2: Query, 3: Prepare, 4: Begin, 5: Commit, 6: Rollback, 7: Credit, 8: Cancel, 9: Close, 10: Builtin,
-		129: Done, 130: Columns, 131: Rows, 132: Prepared, 133: Error, 134: Reset, 135: WholeResult} {
+		129: Done, 130: Columns, 131: Rows, 132: Prepared, 133: Error, 134: Reset, 135: WholeResult, 11: BatchRequests, 136: BatchAnswers} {
 		if got != want {
 			t.Errorf("%d is %d", want, got)
 		}
@@ -96,6 +98,23 @@ func TestThereAndBack(t *testing.T) {
 	}
 	if _, err := AppendValue(nil, 1); err == nil {
 		t.Error("an int is taken for a value")
+	}
+}
+
+func TestBatch(t *testing.T) {
+	var batch []byte
+	for i := range uint32(3) {
+		batch = AppendPart(batch, append(Header{Query, BeginImmediate, uint16(i) + 1, i, 7}.Append(nil), bytes.Repeat([]byte{9}, int(i)*100)...))
+	}
+	for i := range uint32(3) {
+		h, message, rest, err := CutPart(batch)
+		if err != nil || h != (Header{Query, BeginImmediate, uint16(i) + 1, i, 7}) || len(message) != int(i)*100 {
+			t.Errorf("part %d: %+v, %d bytes, %v", i, h, len(message), err)
+		}
+		batch = rest
+	}
+	if len(batch) != 0 {
+		t.Errorf("%d bytes are left", len(batch))
 	}
 }
 
@@ -140,6 +159,12 @@ func TestMalformed(t *testing.T) {
 		"BEGIN that begins": func() error { _, _, err := ParseHeader([]byte{4, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
 		"DONE that begins":  func() error { _, _, err := ParseHeader([]byte{129, 8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
 		"half a whole":      func() error { r := NewReader([]byte{0, 0, 0, 5, 1}); r.WholeResult(); return r.Err() },
+		"BATCH that begins": func() error { _, _, err := ParseHeader([]byte{11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"part past end":     func() error { _, _, _, err := CutPart([]byte{13, 5, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"part of nothing":   func() error { _, _, _, err := CutPart([]byte{0}); return err },
+		"part of a message": func() error { _, _, _, err := CutPart([]byte{12, 1, 1, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"batch in a batch":  func() error { _, _, _, err := CutPart([]byte{12, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
+		"RESET in a batch":  func() error { _, _, _, err := CutPart([]byte{12, 134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); return err },
 		"no byte":           func() error { r := NewReader(nil); r.Byte(); return r.Err() },
 		"endless number":    func() error { r := NewReader(bytes.Repeat([]byte{0xff}, 11)); r.Uvarint(); return r.Err() },
 		"no number":         func() error { r := NewReader(nil); r.Varint(); return r.Err() },
@@ -175,6 +200,11 @@ func FuzzReader(f *testing.F) {
 		if h, payload, err := ParseHeader(in); err == nil {
 			if again := append(h.Append(nil), payload...); !bytes.Equal(again, in) {
 				t.Fatal("a packet was changed")
+			}
+		}
+		if h, message, rest, err := CutPart(in); err == nil {
+			if again := append(AppendPart(nil, append(h.Append(nil), message...)), rest...); len(again) > len(in) || !bytes.HasSuffix(in, again[1:]) && len(message) < 100 {
+				t.Fatal("a part was changed")
 			}
 		}
 		r := NewReader(in)
