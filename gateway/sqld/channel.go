@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -36,7 +34,7 @@ func breach(format string, args ...any) error {
 var errGone = errors.New("the client closed the SQL channel")
 
 // channel is one client's channel. One goroutine at a time reads from it and runs
-// what it reads; when that takes longer, another takes over reading. So a short
+// what it reads (runner); when that takes longer, another takes over reading. So a short
 // statement costs no switch between goroutines, and CANCEL is always read.
 type channel struct {
 	w        *worker
@@ -46,22 +44,22 @@ type channel struct {
 	readOnly bool
 	audited  atomic.Bool // each statement is told to the gateway
 
-	file *os.File
-	fd   int // valid until finish
-	raw  syscall.RawConn
+	sock *sqlchan.Socket // open until finish
 
-	active atomic.Int32 // goroutines on the channel; the last one out finishes it
-	ended  atomic.Bool
-	closed chan struct{} // closed by finish
-	held   atomic.Int64  // bytes of requests and rows
+	active  atomic.Int32 // goroutines on the channel; the last one out finishes it
+	ended   atomic.Bool
+	batches atomic.Bool   // the client knows BATCH
+	closed  chan struct{} // closed by finish
+	held    atomic.Int64  // bytes of requests and rows
 
 	mu       sync.Mutex // guards what follows
 	err      error      // why it ended
 	sessions map[uint16]*session
 	live     map[uint32]*task // unanswered requests
 	parts    map[uint32]*assembly
-	partial  int // bytes in parts
-	waiting  int // tasks that wait to send
+	partial  int      // bytes in parts
+	waiting  int      // tasks that wait to send
+	room     *os.File // what they wait with
 }
 
 // assembly is a message of which more packets are to come.
@@ -102,29 +100,8 @@ type session struct {
 	expired   bool  // the transaction was rolled back; its next request is told
 }
 
-// buffers hold packets; one more byte shows a packet that is too long.
-var buffers = sync.Pool{New: func() any { b := make([]byte, sqlchan.MaxPacket+1); return &b }}
-
-// run reads the channel until it ends or another goroutine has taken over.
-func (ch *channel) run() {
-	debug.SetPanicOnFault(true) // a bad address in translated C becomes a panic that the task recovers
-	for !ch.ended.Load() {
-		buf, n, err := ch.receive()
-		if err != nil {
-			ch.end(err)
-			break
-		}
-		reader, err := ch.packet((*buf)[:n], buf)
-		if err != nil {
-			ch.end(err)
-			break
-		}
-		if !reader {
-			break
-		}
-	}
-	ch.leave()
-}
+// buffers hold packets that are sent.
+var buffers = sync.Pool{New: func() any { b := make([]byte, sqlchan.MaxPacket); return &b }}
 
 // enter counts a goroutine in; false if the channel has ended.
 func (ch *channel) enter() bool {
@@ -146,20 +123,15 @@ func (ch *channel) leave() {
 }
 
 // receive waits for a packet. No buffer is held while there is none.
-func (ch *channel) receive() (buf *[]byte, n int, err error) {
+func (ch *channel) receive() (buf *packetBuffer, n int, err error) {
 	var opErr error
-	err = ch.raw.Read(func(fd uintptr) bool {
+	err = ch.sock.Wait(func(uintptr) bool {
 		if buf == nil {
-			buf = buffers.Get().(*[]byte)
+			buf = packetBuffers.Get().(*packetBuffer)
 		}
-		for {
-			n, opErr = unix.Read(int(fd), *buf)
-			if opErr != unix.EINTR {
-				break
-			}
-		}
+		n, opErr = ch.sock.Read(buf.b[:])
 		if opErr == unix.EAGAIN {
-			buffers.Put(buf)
+			packetBuffers.Put(buf)
 			buf = nil
 			return false
 		}
@@ -176,66 +148,42 @@ func (ch *channel) receive() (buf *[]byte, n int, err error) {
 	case n == 0:
 		err = errGone
 	}
-	if err != nil && buf != nil {
-		buffers.Put(buf)
-	}
-	return buf, n, err
-}
-
-// packet handles one packet, in buf; it tells whether the caller is still the reader.
-func (ch *channel) packet(p []byte, buf *[]byte) (reader bool, err error) {
-	h, payload, err := sqlchan.ParseHeader(p)
 	if err != nil {
-		buffers.Put(buf)
-		return true, breach("%w", err)
+		if buf != nil {
+			packetBuffers.Put(buf)
+		}
+		return nil, 0, err
 	}
-	if h.Epoch != ch.epoch {
-		buffers.Put(buf)
-		return true, nil // of before a RESET, which was its answer
-	}
-	if h.Session == 0 || h.Type < sqlchan.Exec || h.Type > sqlchan.Builtin {
-		buffers.Put(buf)
-		return true, breach("message of type %d, session %d: %w", h.Type, h.Session, sqlchan.ErrMalformed)
-	}
-	if h.Type == sqlchan.Credit || h.Type == sqlchan.Cancel {
-		err := ch.notice(h, payload)
-		buffers.Put(buf)
-		return true, err
-	}
-	message, state, err := ch.assemble(h, payload)
-	if err != nil || state == partial {
-		buffers.Put(buf)
-		return true, err
-	}
-	if state == refused {
-		buffers.Put(buf)
-		return true, ch.sendFailure(h, failure(sqlchan.CodeTooManyRequests, "the requests that wait hold too much memory"))
-	}
-	return ch.request(h, message, buf)
+	buf.users.Store(1)
+	return buf, n, nil
 }
 
-// notice handles CREDIT and CANCEL, which concern a request that may be answered already.
-func (ch *channel) notice(h sqlchan.Header, payload []byte) error {
+// notice handles CREDIT and CANCEL, which concern a request that may be answered already. It returns the task that is
+// to be run since it need not wait any more.
+func (ch *channel) notice(h sqlchan.Header, payload []byte) (*task, error) {
 	r := sqlchan.NewReader(payload)
 	var credit uint64
 	if h.Type == sqlchan.Credit {
 		credit = r.Uvarint()
 	}
 	if err := r.End(); err != nil || h.Flags != 0 {
-		return breach("message of type %d: %w", h.Type, sqlchan.ErrMalformed)
+		return nil, breach("message of type %d: %w", h.Type, sqlchan.ErrMalformed)
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	t := ch.live[h.Request]
 	if t == nil || t.session.id != h.Session {
-		return nil
+		return nil, nil
 	}
 	if h.Type == sqlchan.Cancel {
 		t.signal(stopCancelled)
-		return nil
+		if ch.db.writers.unpark(t, t.session) {
+			return t, nil
+		}
+		return nil, nil
 	}
 	t.addCredit(credit)
-	return nil
+	return nil, nil
 }
 
 // What a packet made of its message.
@@ -290,16 +238,14 @@ func (ch *channel) assemble(h sqlchan.Header, payload []byte) (all []byte, state
 	return a.payload, whole, nil
 }
 
-// request takes a whole request in: it runs at once if its session is free, else it waits there.
-func (ch *channel) request(h sqlchan.Header, payload []byte, buf *[]byte) (reader bool, err error) {
+// request takes a whole request in: it is to be run at once if its session is free, else it waits there (nil).
+func (ch *channel) request(h sqlchan.Header, payload []byte) (run *task, refusal *sqlchan.Failure, err error) {
 	ch.mu.Lock()
+	defer ch.mu.Unlock()
 	if ch.live[h.Request] != nil {
-		ch.mu.Unlock()
-		buffers.Put(buf)
-		return true, breach("request %d while one of that number is unanswered: %w", h.Request, sqlchan.ErrMalformed)
+		return nil, nil, breach("request %d while one of that number is unanswered: %w", h.Request, sqlchan.ErrMalformed)
 	}
 	s := ch.sessions[h.Session]
-	var refusal *sqlchan.Failure
 	switch {
 	case s == nil && len(ch.sessions) >= sqlchan.MaxSessions:
 		refusal = failure(sqlchan.CodeTooManySessions, fmt.Sprintf("more than %d sessions are open", sqlchan.MaxSessions))
@@ -308,61 +254,42 @@ func (ch *channel) request(h sqlchan.Header, payload []byte, buf *[]byte) (reade
 	}
 	if refusal != nil {
 		refusal.InTx = s != nil && s.inTx
-		ch.mu.Unlock()
 		ch.letGo(len(payload))
-		err := ch.sendFailure(h, refusal)
-		buffers.Put(buf)
-		return true, err
+		return nil, refusal, nil
 	}
 	if s == nil {
 		s = &session{ch: ch, id: h.Session}
 		ch.sessions[h.Session] = s
 	}
 	t := newTask(s, h)
-	t.size = len(payload)
+	t.payload, t.size = payload, len(payload)
 	ch.live[h.Request] = t
 	if s.busy {
-		t.payload = append([]byte(nil), payload...)
+		t.keep()
 		s.queue = append(s.queue, t)
-		ch.mu.Unlock()
-		buffers.Put(buf)
-		return true, nil
+		return nil, nil, nil
 	}
 	s.busy = true
-	ch.mu.Unlock()
-	t.payload, t.inline = payload, true
-	reader = ch.work(t)
-	buffers.Put(buf)
-	return reader, nil
+	return t, nil, nil
 }
 
-// work runs a task and those that wait behind it in its session. It tells
-// whether this goroutine still is the channel's reader.
-func (ch *channel) work(t *task) (reader bool) {
-	for {
-		t.run()
-		reader = t.inline
-		s := t.session
-		ch.mu.Lock()
-		if ch.live[t.request] == t {
-			delete(ch.live, t.request)
-		}
-		ch.letGo(t.size)
-		var next *task
-		if len(s.queue) > 0 {
-			next = s.queue[0]
-			s.queue = append(s.queue[:0], s.queue[1:]...)
-		} else {
-			s.busy = false
-		}
-		ch.mu.Unlock()
-		t.free()
-		if next == nil {
-			return reader
-		}
-		next.inline = reader
-		t = next
+// over takes leave of a task that has run, and returns the one behind it in its session.
+func (ch *channel) over(t *task) (next *task) {
+	s := t.session
+	ch.mu.Lock()
+	if ch.live[t.request] == t {
+		delete(ch.live, t.request)
 	}
+	ch.letGo(t.size)
+	if len(s.queue) > 0 {
+		next = s.queue[0]
+		s.queue = append(s.queue[:0], s.queue[1:]...)
+	} else {
+		s.busy = false
+	}
+	ch.mu.Unlock()
+	t.free()
+	return next
 }
 
 // answered forgets a request before its last message is sent: its number is the
@@ -375,12 +302,6 @@ func (ch *channel) answered(t *task) {
 	}
 }
 
-// handOff lets another goroutine read the channel.
-func (ch *channel) handOff() {
-	ch.active.Add(1) // not zero: the caller is counted
-	go ch.run()
-}
-
 // end begins the channel's end: everything that runs or waits is stopped.
 func (ch *channel) end(err error) {
 	ch.mu.Lock()
@@ -390,9 +311,13 @@ func (ch *channel) end(err error) {
 	first := !ch.ended.Swap(true)
 	for _, t := range ch.live {
 		t.signal(stopEnded)
+		ch.db.writers.unpark(t, t.session) // nobody waits for its answer
 	}
 	if first {
-		ch.file.SetDeadline(time.Unix(1, 0)) // wakes the reader and those that wait to send
+		ch.sock.Wake()
+		if ch.room != nil {
+			ch.room.SetDeadline(time.Unix(1, 0))
+		}
 	}
 	ch.mu.Unlock()
 }
@@ -403,7 +328,7 @@ func (ch *channel) finish() {
 		s.release()
 	}
 	ch.w.held.Add(-ch.held.Swap(0)) // of what was never whole
-	ch.file.Close()
+	ch.sock.Close()
 	ch.w.finished(ch)
 	close(ch.closed)
 }

@@ -15,12 +15,14 @@ import (
 
 // client is a plain client of the channel: one goroutine, blocking calls.
 type client struct {
-	t       testing.TB
-	fd      int
-	request uint32
-	epoch   uint32
-	buf     []byte
-	held    []packet // answers to other requests than the one waited for
+	t                 testing.TB
+	fd                int
+	request           uint32
+	epoch             uint32
+	buf               []byte
+	more              []byte   // of a batch
+	packets, messages int      // received
+	held              []packet // answers to other requests than the one waited for
 }
 
 type packet struct {
@@ -95,16 +97,26 @@ func (c *client) send(typ sqlchan.Type, session uint16, request uint32, payload 
 }
 
 func (c *client) receive() (packet, error) {
-	var n int
-	err := restart(func() (err error) { n, err = unix.Read(c.fd, c.buf); return err })
-	if err == nil && n == 0 {
-		err = fmt.Errorf("the channel has ended")
+	c.messages++
+	if len(c.more) == 0 {
+		c.packets++
+		var n int
+		err := restart(func() (err error) { n, err = unix.Read(c.fd, c.buf); return err })
+		if err == nil && n == 0 {
+			err = fmt.Errorf("the channel has ended")
+		}
+		if err != nil {
+			return packet{}, err
+		}
+		h, payload, err := sqlchan.ParseHeader(c.buf[:n])
+		if err != nil || h.Type != sqlchan.BatchAnswers {
+			return packet{h, append([]byte(nil), payload...)}, err
+		}
+		c.more = append([]byte(nil), payload...)
 	}
-	if err != nil {
-		return packet{}, err
-	}
-	h, payload, err := sqlchan.ParseHeader(c.buf[:n])
-	return packet{h, append([]byte(nil), payload...)}, err
+	h, payload, rest, err := sqlchan.CutPart(c.more)
+	c.more = rest
+	return packet{h, payload}, err
 }
 
 // next is the next packet that answers request.

@@ -52,8 +52,9 @@ type database struct {
 	// committing tells that it is, so that a reader only then takes it.
 	commitMu      sync.Mutex
 	committing    atomic.Bool
-	walPages      atomic.Int64
-	attempted     atomic.Int64 // walPages when the last checkpoint began that did not empty the log
+	walPages      atomic.Int64 // as of the last commit
+	attempted     atomic.Int64 // walPages when the last checkpoint began
+	checkpoints   atomic.Int64 // that were made
 	checkpointing sync.Mutex
 	onDisk        atomic.Bool // a new file's first page
 
@@ -258,45 +259,41 @@ func (db *database) beforeWrite(t *task) error {
 		return nil
 	}
 	if t.conn.AutoCommit() {
-		if err := t.aside(func() error { return db.checkpoint(t.conn) }); err != nil {
+		var emptied bool
+		err := t.aside(func() (err error) {
+			emptied, err = db.checkpoint(t.conn, true)
 			return err
-		}
-		if db.walPages.Load()*frameSize < maxWAL {
-			return nil
+		})
+		if err != nil || emptied {
+			return err
 		}
 	}
 	return failure(sqlchan.CodeStorageQuota, "the database's log has grown to "+size(maxWAL)+" because a query or transaction that reads stays open: close it first")
 }
 
-// checkpointDue tells whether a checkpoint should follow an answer. One that runs beside writers does not empty the
-// log: it is tried again when as much has come as made it due, not after each commit, which would cost two syncs each.
-func (db *database) checkpointDue() bool {
+// checkpointDue tells whether a checkpoint should be made, and whether before the next writer's turn. It is due when the log has
+// grown by as much since the last one, or begun anew: one that runs beside writers may move all of it and yet not empty
+// it, as only a writer who begins later begins it anew. Taking it for empty made a checkpoint follow each commit, with two syncs.
+func (db *database) checkpointDue() (due, now bool) {
 	n, last := db.walPages.Load(), db.attempted.Load()
-	if n < checkpointPages || n >= checkpointHard || n >= last && n < last+checkpointPages {
-		return false
-	}
-	return db.attempted.CompareAndSwap(last, n)
+	due = n >= checkpointPages && (n < last || n >= last+checkpointPages)
+	return due, due && n >= checkpointHard
 }
 
-// checkpoint moves the log into the database, as far as readers let it. At most
-// maxCheckpoints run at once in a worker, since each waits for the disk.
-func (db *database) checkpoint(c *conn) error {
+// checkpoint moves the log into the database, as far as readers let it, if that is due or must be; emptied tells that all of
+// it was. At most maxCheckpoints run at once in a worker, since each waits for the disk.
+func (db *database) checkpoint(c *conn, must bool) (emptied bool, err error) {
 	db.checkpointing.Lock()
 	defer db.checkpointing.Unlock()
-	if db.walPages.Load() < checkpointPages {
-		return nil // another session did it meanwhile
+	if due, _ := db.checkpointDue(); !due && !must {
+		return false, nil // another session did it meanwhile
 	}
 	db.w.checkpoints <- struct{}{}
 	defer func() { <-db.w.checkpoints }()
+	db.checkpoints.Add(1)
+	db.attempted.Store(db.walPages.Load())
 	pages, moved, err := c.Checkpoint()
-	if err != nil {
-		return err
-	}
-	if pages == moved {
-		db.walPages.Store(0) // the next writer begins the log anew
-		db.attempted.Store(0)
-	}
-	return nil
+	return err == nil && pages == moved, err
 }
 
 // unsynced adds up the log's bytes since the commit that the gateway knows to be

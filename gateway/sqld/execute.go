@@ -44,14 +44,19 @@ func (t *task) answer() {
 		t.ch.end(breach("request of type %d: %w", t.typ, sqlchan.ErrMalformed))
 		return
 	}
-	t.budget(q.timeout)
-	t.addCredit(q.credit)
+	if !t.again {
+		t.budget(q.timeout)
+		t.addCredit(q.credit)
+	}
 	t.sql = q.sql
 	if f := t.refuse(); f != nil {
 		t.fail(f)
 		return
 	}
 	if err := t.beginFirst(); err != nil {
+		if t.parks {
+			return
+		}
 		t.count(err)
 		t.fail(t.classify(err))
 		return
@@ -75,6 +80,9 @@ func (t *task) answer() {
 		err = t.rollback()
 	case sqlchan.Close:
 		t.close()
+	}
+	if t.parks {
+		return
 	}
 	t.count(err)
 	if err != nil {
@@ -101,8 +109,11 @@ func (t *task) budget(ms uint64) {
 // refuse tells of a transaction that was rolled back meanwhile, once, to a
 // request that counts on it.
 func (t *task) refuse() *sqlchan.Failure {
-	if f := t.stopped(); f != nil {
-		return f // while it waited behind others
+	if f := t.stopped(); f != nil { // while it waited behind others
+		if t.again && t.stop.Load() == stopTimeout {
+			return t.busy()
+		}
+		return f
 	}
 	if !t.session.expired {
 		return nil
@@ -156,7 +167,6 @@ func (t *task) execute(sql []byte, rows bool) (res sqlchan.Result, err error) {
 	}
 	c := t.conn
 	args := binder{args: t.args}
-	ran := false
 	for rest := sql; ; {
 		s := c.find(rest)
 		if s != nil {
@@ -171,7 +181,6 @@ func (t *task) execute(sql []byte, rows bool) (res sqlchan.Result, err error) {
 			}
 			break
 		}
-		ran = true
 		before := c.Counters()
 		err = t.one(s, &args, last, last && rows)
 		c.done(s)
@@ -181,14 +190,15 @@ func (t *task) execute(sql []byte, rows bool) (res sqlchan.Result, err error) {
 			t.stats.written += after.TotalChanges - before.TotalChanges
 		}
 		res.LastInsertID = after.LastInsertRowID
+		t.ran = t.ran || !t.parks
 		if err != nil || last {
 			return res, err
 		}
 		if !c.Writing() { // what follows may take its time
-			t.db.writers.release(t.session)
+			t.db.pass(t.session)
 		}
 	}
-	if !ran && rows {
+	if !t.ran && rows {
 		t.out.message(t, sqlchan.Columns, sqlchan.AppendColumns(nil, nil))
 	}
 	if len(t.args) > args.next && !args.named() {

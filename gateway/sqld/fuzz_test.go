@@ -26,6 +26,10 @@ func FuzzChannel(f *testing.F) {
 	add(packet(sqlchan.Query, 1, 1, payload(50*time.Millisecond, 1, "SELECT ?, 'x'", []any{1})), packet(sqlchan.Credit, 1, 1, []byte{3}))
 	add(packet(sqlchan.Begin, 2, 1, []byte{20, 0}), packet(sqlchan.Exec, 2, 2, payload(50*time.Millisecond, -1, "CREATE TABLE t (a); INSERT INTO t VALUES (1)", nil)), packet(sqlchan.Commit, 2, 3, []byte{0}), packet(sqlchan.Close, 2, 4, nil))
 	add(packet(sqlchan.Builtin, 1, 1, appendArgs([]byte{20, 4, 2}, []any{[]byte("k"), []byte("v")})), packet(sqlchan.Prepare, 1, 2, sqlchan.AppendText(nil, "SELECT 1; SELECT 2")), packet(sqlchan.Cancel, 1, 2, nil))
+	part := func(session uint16, request uint32, sql string) []byte {
+		return sqlchan.AppendPart(nil, packet(sqlchan.Exec, session, request, payload(50*time.Millisecond, -1, sql, nil)))
+	}
+	add(packet(sqlchan.BatchRequests, 0, 0, append(part(1, 1, "BEGIN"), part(2, 2, "CREATE TABLE t (a)")...)), packet(sqlchan.BatchRequests, 0, 0, part(1, 3, "ROLLBACK")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fd, theirs := socketpair(t)
 		done := make(chan error, 1)

@@ -63,12 +63,15 @@ func (o *output) message(t *task, typ sqlchan.Type, payload []byte) error {
 func (t *task) sendLong(typ sqlchan.Type, payload []byte) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
+	if err := t.r.flush(); err != nil {
+		return err
+	}
 	return sqlchan.Split(t.header(typ), payload, (*buf)[:0], func(p []byte) error { return t.ch.send(p, t.beforeWait) })
 }
 
 // beforeWait gives up what others need before the task waits for its client to read.
 func (t *task) beforeWait() {
-	t.handOff()
+	t.r.handOff()
 	t.releaseTurn()
 }
 
@@ -94,9 +97,13 @@ func (t *task) flush() error {
 }
 
 func (t *task) sendAll() error {
+	if err := t.r.flush(); err != nil {
+		return err
+	}
 	for i := 0; i < len(t.out.ends); {
 		if n := len(t.out.ends) - i; n > 1 {
-			sent := sendMany(t.ch.fd, t.out.buf, t.out.ends[i:])
+			sent := 0
+			t.ch.sock.Control(func(fd uintptr) { sent = sendMany(int(fd), t.out.buf, t.out.ends[i:]) })
 			if sent > 0 {
 				i += sent
 				continue
@@ -311,10 +318,24 @@ func (t *task) last() {
 	t.settled()
 	t.ch.answered(t)
 	t.passOn()
-	if err := t.sendAll(); err != nil {
+	if err := t.sendLast(); err != nil {
 		t.ch.end(err)
 	}
 	t.out.reset()
+}
+
+// sendLast sends what is left of the answer, or leaves it to the runner to send with others'.
+func (t *task) sendLast() error {
+	if o := &t.out; len(o.ends) == 1 {
+		p := o.buf[o.ends[0].from:o.ends[0].to]
+		if t.r.gather(t, p) {
+			if t.r.out.full(t.ranAt) {
+				return t.r.flush()
+			}
+			return nil
+		}
+	}
+	return t.sendAll()
 }
 
 func appendRow(b []byte, s *statement) []byte {

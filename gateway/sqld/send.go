@@ -13,21 +13,8 @@ import (
 // sendTimeout is how long a client may leave no room for an answer before its channel ends.
 const sendTimeout = 10 * time.Second
 
-// sendFailure answers a request that was not taken in.
-func (ch *channel) sendFailure(h sqlchan.Header, f *sqlchan.Failure) error {
-	p := sqlchan.Header{Type: sqlchan.Error, Session: h.Session, Request: h.Request, Epoch: ch.epoch}.Append(nil)
-	return ch.send(sqlchan.AppendFailure(p, f), nil)
-}
-
 // trySend sends a packet if there is room.
-func (ch *channel) trySend(p []byte) error {
-	for {
-		_, err := unix.SendmsgN(ch.fd, p, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
+func (ch *channel) trySend(p []byte) error { return ch.sock.Write(p) }
 
 // send sends a packet; waiting, unless nil, is called before it waits for room.
 func (ch *channel) send(p []byte, waiting func()) error {
@@ -52,29 +39,31 @@ func (ch *channel) send(p []byte, waiting func()) error {
 // allowSend gives the client time to read. The channel's mutex is held.
 func (ch *channel) allowSend() {
 	if !ch.ended.Load() {
-		ch.file.SetWriteDeadline(time.Now().Add(sendTimeout))
+		ch.room.SetWriteDeadline(time.Now().Add(sendTimeout))
 	}
 }
 
 // waitSend sends a packet once there is room, for which the client has sendTimeout.
 func (ch *channel) waitSend(p []byte) error {
-	if ch.ended.Load() {
-		return errGone
-	}
 	// The deadline is that of all who wait, and begins anew only when something
 	// was sent: otherwise each that comes would give the client more time.
-	ch.mu.Lock()
-	if ch.waiting++; ch.waiting == 1 {
-		ch.allowSend()
+	room, err := ch.enterWait()
+	if err != nil {
+		return err
 	}
-	ch.mu.Unlock()
 	var opErr error
-	err := ch.raw.Write(func(uintptr) bool {
-		opErr = ch.trySend(p)
-		return opErr != unix.EAGAIN
-	})
+	raw, err := room.SyscallConn()
+	if err == nil {
+		err = raw.Write(func(fd uintptr) bool {
+			opErr = sqlchan.WritePacket(fd, p)
+			return opErr != unix.EAGAIN
+		})
+	}
 	ch.mu.Lock()
-	if ch.waiting--; ch.waiting > 0 && err == nil {
+	if ch.waiting--; ch.waiting == 0 {
+		ch.room.Close()
+		ch.room = nil
+	} else if err == nil {
 		ch.allowSend()
 	}
 	ch.mu.Unlock()
@@ -88,4 +77,21 @@ func (ch *channel) waitSend(p []byte) error {
 		return err
 	}
 	return opErr
+}
+
+// enterWait counts one more in who waits for room, and gives what to wait with.
+func (ch *channel) enterWait() (room *os.File, err error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.ended.Load() {
+		return nil, errGone
+	}
+	if ch.waiting == 0 {
+		if ch.room, err = ch.sock.Room(); err != nil {
+			return nil, err
+		}
+		ch.allowSend()
+	}
+	ch.waiting++
+	return ch.room, nil
 }

@@ -36,7 +36,7 @@ func (s *session) release() {
 		}
 		c.trusted = false
 	}
-	s.ch.db.writers.release(s)
+	s.ch.db.pass(s)
 	s.ch.setInTx(s, false)
 	if c != nil {
 		c.last = nil
@@ -66,20 +66,17 @@ func (s *session) expire(before int64) {
 // what came meanwhile.
 func (s *session) rollBack() {
 	ch := s.ch
-	defer ch.leave()
 	debug.SetPanicOnFault(true)
 	s.release()
 	ch.mu.Lock()
 	s.expired = true
-	var next *task
+	r := &runner{ch: ch}
 	if len(s.queue) > 0 {
-		next = s.queue[0]
+		r.todo = []*task{s.queue[0]}
 		s.queue = append(s.queue[:0], s.queue[1:]...)
 	} else {
 		s.busy = false
 	}
 	ch.mu.Unlock()
-	if next != nil {
-		ch.work(next)
-	}
+	r.run()
 }

@@ -43,17 +43,21 @@ type task struct {
 	request uint32
 	payload []byte
 	size    int  // of the payload, which the channel holds
-	inline  bool // on the goroutine that reads the channel
+	kept    bool // the payload is the task's own, not a packet's
+	r       *runner
 
 	stop   atomic.Int32
 	credit atomic.Int64
 	wake   chan struct{} // look again at stop and credit
 
 	began    int64
+	ranAt    int64 // when its goroutine began with it
 	deadline int64
 	turn     int // the index of the turn it holds, or -1
 	turnAt   int64
-	lent     bool // the session keeps the connection after the task
+	ran      bool // a statement of it was run
+	parks    bool // it asks for its turn to write, and to be run anew then
+	again    bool // it did
 
 	args  []argument
 	out   output
@@ -87,6 +91,13 @@ func (t *task) free() {
 	out.reset()
 	*t = task{wake: t.wake, args: t.args[:0], out: out}
 	tasks.Put(t)
+}
+
+// keep copies the payload, whose packet is about to be given back.
+func (t *task) keep() {
+	if !t.kept {
+		t.payload, t.kept = append([]byte(nil), t.payload...), true
+	}
 }
 
 // signal asks the task to stop. The channel's mutex is held, so that the task still is that request.
@@ -135,8 +146,8 @@ func (t *task) progress() bool {
 		t.stop.CompareAndSwap(running, stopTimeout)
 		return true
 	}
-	if t.inline && at-t.began > inlineFor {
-		t.handOff()
+	if at-t.ranAt > inlineFor {
+		t.r.handOff()
 	}
 	if t.out.rows > 0 && at-t.out.since > flushAfter && t.credit.Load() > 0 {
 		t.flushEarly()
@@ -145,7 +156,7 @@ func (t *task) progress() bool {
 		if !t.db.w.turns.others() {
 			return false
 		}
-		t.handOff()
+		t.r.handOff()
 		t.releaseTurn()
 		return t.takeTurn() != nil
 	}
@@ -160,14 +171,6 @@ func (t *task) expired() bool {
 	return t.stop.Load() != running
 }
 
-// handOff leaves reading the channel to another goroutine, before this one waits or works on.
-func (t *task) handOff() {
-	if t.inline {
-		t.inline = false
-		t.ch.handOff()
-	}
-}
-
 // errStopped ends a task that was asked to.
 var errStopped = errors.New("stopped")
 
@@ -176,7 +179,7 @@ func (t *task) takeTurn() error {
 	q := t.db.w.turns
 	index := q.tryAcquire(t.db)
 	if index < 0 {
-		t.handOff()
+		t.r.handOff()
 		w := q.wait(t.db)
 		err := t.wait(w.ready)
 		if err != nil {
@@ -224,32 +227,57 @@ func (t *task) wait(ready <-chan struct{}) error {
 	}
 }
 
-// takeWriter waits for the session's turn to write.
+// errParked ends the run of a task that is to be run anew when it is its turn to write.
+var errParked = errors.New("waits for the turn to write")
+
+// takeWriter waits for the session's turn to write. A task of which nothing has run yet waits without a goroutine, and
+// holding nothing: whoever passes the turn on to it runs it.
 func (t *task) takeWriter() error {
 	q := &t.db.writers
 	if q.try(t.session) {
 		return nil
 	}
+	if t.session.conn == nil && !t.ran && (t.conn == nil || t.typ == sqlchan.Exec || t.typ == sqlchan.Query) {
+		t.parks = true
+		return errParked
+	}
 	held := t.turn >= 0
 	w := q.wait(t.session) // before anybody else reads the channel: what comes later waits behind this
-	t.handOff()
+	t.r.handOff()
 	t.releaseTurn()
 	if err := t.wait(w.ready); err != nil {
 		if q.leave(w) {
-			q.release(t.session)
+			t.db.pass(t.session)
 		}
 		if t.stop.Load() == stopTimeout {
-			err = failure(sqlchan.CodeBusy, fmt.Sprintf("other sessions were writing for all of the %v that the statement had", time.Duration(t.deadline-t.began).Round(time.Millisecond)))
+			err = t.busy()
 		}
 		return err
 	}
 	if held {
 		if err := t.takeTurn(); err != nil {
-			q.release(t.session)
+			t.db.pass(t.session)
 			return err
 		}
 	}
 	return nil
+}
+
+// park has the task wait for its turn to write; false if it has that already. From then on it is somebody else's.
+func (t *task) park() bool {
+	t.keep()
+	t.parks, t.again = false, true
+	ch, s, q := t.ch, t.session, &t.db.writers
+	if !q.park(t) {
+		return false
+	}
+	// A channel that has just ended may not have seen the task in the queue.
+	return !ch.ended.Load() || !q.unpark(t, s)
+}
+
+// busy is the failure of a task whose deadline came before its turn to write.
+func (t *task) busy() *sqlchan.Failure {
+	return failure(sqlchan.CodeBusy, fmt.Sprintf("other sessions were writing for all of the %v that the statement had", time.Duration(t.deadline-t.began).Round(time.Millisecond)))
 }
 
 // takeCredit takes one credit for a ROWS message, waiting for the client to give more.
@@ -258,7 +286,7 @@ func (t *task) takeCredit() error {
 		t.credit.Add(-1)
 		return nil
 	}
-	t.handOff()
+	t.r.handOff()
 	held := t.turn >= 0
 	t.releaseTurn()
 	began := now()
@@ -285,7 +313,7 @@ func (t *task) takeCredit() error {
 // aside does what waits for the disk without the task's turn.
 func (t *task) aside(f func() error) error {
 	held := t.turn >= 0
-	t.handOff()
+	t.r.handOff()
 	t.releaseTurn()
 	if err := f(); err != nil {
 		return err
@@ -298,7 +326,9 @@ func (t *task) aside(f func() error) error {
 
 // run answers the request, whatever happens.
 func (t *task) run() {
-	t.began = now()
+	if t.ranAt = now(); !t.again {
+		t.began = t.ranAt
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			t.panicked(p, debug.Stack())
@@ -312,8 +342,9 @@ func (t *task) run() {
 // the client is awake.
 func (t *task) passOn() {
 	t.releaseTurn()
-	if c := t.conn; c != nil && !c.Writing() && t.db.walPages.Load() < checkpointHard {
-		t.db.writers.release(t.session)
+	_, first := t.db.checkpointDue()
+	if c := t.conn; c != nil && !c.Writing() && !first {
+		t.r.pass(t.db, t.session)
 	}
 }
 
@@ -324,18 +355,18 @@ func (t *task) settle() {
 	if c == nil {
 		t.releaseTurn()
 		if s.conn == nil { // it may have got its turn to write, but no connection
-			t.db.writers.release(s)
+			t.r.pass(t.db, s)
 		}
 		return
 	}
 	inTx := !c.AutoCommit()
 	t.releaseTurn()
 	if !c.Writing() {
-		if t.db.walPages.Load() >= checkpointHard {
-			t.handOff()
-			t.db.checkpoint(c)
+		if _, first := t.db.checkpointDue(); first {
+			t.r.handOff()
+			t.db.checkpoint(c, false)
 		}
-		t.db.writers.release(s)
+		t.r.pass(t.db, s)
 	}
 	t.ch.setInTx(s, inTx)
 	c.task, t.conn = nil, nil
@@ -346,9 +377,9 @@ func (t *task) settle() {
 	s.conn = nil
 	c.alarm = 0 // of a transaction that was rolled back
 	s.counters = c.Counters()
-	if t.db.checkpointDue() {
-		t.handOff()
-		t.db.checkpoint(c)
+	if due, _ := t.db.checkpointDue(); due {
+		t.r.handOff()
+		t.db.checkpoint(c, false)
 	}
 	t.db.giveBack(c)
 }
@@ -364,7 +395,7 @@ func (t *task) panicked(p any, stack []byte) {
 		t.conn = nil
 	}
 	t.releaseTurn()
-	t.db.writers.release(t.session)
+	t.r.pass(t.db, t.session)
 	t.ch.setInTx(t.session, false)
 	t.ch.w.broke(t.ch, fmt.Sprintf("panic: %v", p), stack)
 	t.out.reset()

@@ -31,7 +31,7 @@ func (t *task) beginFirst() error {
 		mode = sqlchan.ReadOnly
 	}
 	err := t.begin(mode)
-	if t.ch.audited.Load() {
+	if t.ch.audited.Load() && !t.parks {
 		t.tell("BEGIN", err)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
 	"github.com/facetgateway/fgw/gateway/sqlite"
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,17 +97,17 @@ func (w *worker) attach(f *os.File, id uint64, file string, slot *control.Slot, 
 		db.slot.Store(slot)
 	}
 	ch := &channel{
-		w: w, db: db, id: id, epoch: m.Epoch, readOnly: m.ReadOnly, file: f,
+		w: w, db: db, id: id, epoch: m.Epoch, readOnly: m.ReadOnly,
 		closed: make(chan struct{}), sessions: map[uint16]*session{}, live: map[uint32]*task{}, parts: map[uint32]*assembly{},
 	}
 	ch.audited.Store(m.Audited)
-	if ch.raw, err = f.SyscallConn(); err != nil {
+	if ch.sock, err = sqlchan.NewSocket(f); err != nil {
 		w.unref(db)
 		return nil, fmt.Errorf("channel: %w", err)
 	}
-	ch.raw.Control(func(fd uintptr) { ch.fd = int(fd) })
 	if m.Epoch > 0 {
 		if err := ch.sendReset(m.Reason); err != nil {
+			ch.sock.Close()
 			w.unref(db)
 			return nil, err
 		}
@@ -115,7 +116,7 @@ func (w *worker) attach(f *os.File, id uint64, file string, slot *control.Slot, 
 	w.channels[id] = ch
 	w.mu.Unlock()
 	ch.active.Store(1)
-	go ch.run()
+	go (&runner{ch: ch, reading: true}).run()
 	return ch, nil
 }
 

@@ -22,6 +22,10 @@ func TestBreach(t *testing.T) {
 	}
 	endless := append(head(sqlchan.Query, 0, 1, 7), query("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c) SELECT count(*) FROM c")...)
 	full := exec(sqlchan.More, 1, make([]byte, sqlchan.MaxPacket-sqlchan.HeaderSize)...)
+	part := sqlchan.AppendPart(nil, head(sqlchan.Rollback, 0, 1, 1))
+	batch := func(flags byte, session uint16, request uint32, payload ...byte) []byte {
+		return append(head(sqlchan.BatchRequests, flags, session, request), payload...)
+	}
 	tests := []struct {
 		name    string
 		packets [][]byte
@@ -46,6 +50,15 @@ func TestBreach(t *testing.T) {
 		{"CANCEL with more", [][]byte{append(head(sqlchan.Cancel, 0, 1, 1), 1)}, 1},
 		{"a number in use", [][]byte{endless, endless}, 1},
 		{"goes on as another type", [][]byte{exec(sqlchan.More, 1, 0), head(sqlchan.Query, 0, 1, 1)}, 1},
+		{"an empty batch", [][]byte{batch(0, 0, 0)}, 1},
+		{"a session's batch", [][]byte{batch(0, 1, 0, part...)}, 1},
+		{"a request's batch", [][]byte{batch(0, 0, 1, part...)}, 1},
+		{"a batch that goes on", [][]byte{batch(sqlchan.More, 0, 0, part...)}, 1},
+		{"a batch in a batch", [][]byte{batch(0, 0, 0, sqlchan.AppendPart(nil, batch(0, 0, 0, part...))...)}, 1},
+		{"a batch of answers", [][]byte{append(head(sqlchan.BatchAnswers, 0, 0, 0), part...)}, 1},
+		{"a part past the end", [][]byte{batch(0, 0, 0, append(part, 13)...)}, 1},
+		{"a part that goes on", [][]byte{batch(0, 0, 0, sqlchan.AppendPart(nil, exec(sqlchan.More, 1, 0))...)}, 1},
+		{"a part with session 0", [][]byte{batch(0, 0, 0, sqlchan.AppendPart(nil, head(sqlchan.Rollback, 0, 0, 1))...)}, 1},
 		{"unfinished messages", [][]byte{full}, 200},
 	}
 	bystander := attach(t, p, AttachOptions{Object: "bystander"})
