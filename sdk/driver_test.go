@@ -48,7 +48,10 @@ func (w *worker) serve() {
 		if err != nil || size == 0 {
 			return
 		}
-		h, _, err := sqlchan.ParseHeader(in[:size])
+		h, payload, err := sqlchan.ParseHeader(in[:size])
+		if err == nil && h.Type == sqlchan.BatchRequests { // the first of an epoch, of one request
+			h, _, _, err = sqlchan.CutPart(payload)
+		}
 		if err != nil || h.Epoch != w.epoch {
 			continue
 		}

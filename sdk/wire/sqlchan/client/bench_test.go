@@ -40,32 +40,42 @@ func echo(f *os.File) {
 // answerAll answers queries with one row and everything else with DONE, at once: what is measured
 // against it is the client and the socket.
 func answerAll(f *os.File) {
-	in, out := make([]byte, sqlchan.MaxPacket), make([]byte, 0, 256)
-	send := func(h sqlchan.Header, kind sqlchan.Type, payload []byte) {
-		h.Type = kind
-		f.Write(append(h.Append(out[:0]), payload...))
-	}
+	in, out := make([]byte, sqlchan.MaxPacket), make([]byte, 0, sqlchan.MaxPacket)
 	columns := sqlchan.AppendColumns(nil, []sqlchan.Column{{Name: "n", DeclType: "INTEGER"}})
 	rows := sqlchan.AppendInteger([]byte{1}, 42)
 	done := sqlchan.AppendResult(nil, sqlchan.Result{RowsAffected: 1})
 	all := append(sqlchan.AppendText(append([]byte{}, done...), columns), rows...)
+	answer := func(h sqlchan.Header) []byte {
+		a, payload := h, done
+		if a.Type = sqlchan.Done; h.Type == sqlchan.Query {
+			a.Type, payload = sqlchan.WholeResult, all
+		}
+		return append(a.Append(make([]byte, 0, 64)), payload...)
+	}
 	for {
 		n, err := f.Read(in)
 		if err != nil {
 			return
 		}
-		h, _, err := sqlchan.ParseHeader(in[:n])
+		h, rest, err := sqlchan.ParseHeader(in[:n])
 		if err != nil {
 			return
 		}
-		if h.Type == sqlchan.Cancel || h.Type == sqlchan.Credit {
+		switch h.Type {
+		case sqlchan.Cancel, sqlchan.Credit:
 			continue
+		case sqlchan.BatchRequests:
+			out = sqlchan.Header{Type: sqlchan.BatchAnswers}.Append(out[:0])
+			for len(rest) > 0 {
+				if h, _, rest, err = sqlchan.CutPart(rest); err != nil {
+					return
+				}
+				out = sqlchan.AppendPart(out, answer(h))
+			}
+			f.Write(out)
+		default:
+			f.Write(answer(h))
 		}
-		if h.Type == sqlchan.Query {
-			send(h, sqlchan.WholeResult, all)
-			continue
-		}
-		send(h, sqlchan.Done, done)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
@@ -32,17 +31,20 @@ var (
 
 // Client is one end of a SQL channel. Its methods may be called by many goroutines.
 type Client struct {
-	file *os.File
-	raw  syscall.RawConn
+	sock *sqlchan.Socket
 	max  int // sessions
 
 	mu       sync.Mutex
 	sessions [sqlchan.MaxSessions + 1]*Session // by id; 0 is unused
 	epoch    uint32
-	request  uint32     // the last one's number
-	leading  bool       // somebody reads the socket
+	request  uint32 // the last one's number
+	leading  bool   // somebody reads the socket
+	parked   bool   // and waits for a packet: what others send they send themselves
+	stirred  bool   // others than the leader were given answers, and may ask again before it waits
+	out      outbox
 	waiters  []*Session // that wait for a message and don't read, oldest first
 	blocked  int        // writers that wait for room in the socket
+	room     *os.File   // what they wait with
 	err      error      // why the channel has ended
 
 	columns map[string][]sqlchan.Column // decoded COLUMNS payloads: an app repeats its statements
@@ -53,6 +55,8 @@ type Client struct {
 	inErr  error
 	noWait bool
 	tryFn  func(fd uintptr) bool
+
+	flusher *writer // the leader's
 }
 
 // maxColumnSets bounds the cache of decoded columns, in sets and in bytes of one set.
@@ -67,58 +71,24 @@ func New(channel *os.File, maxSessions int) (*Client, error) {
 	if maxSessions <= 0 || maxSessions > sqlchan.MaxSessions {
 		maxSessions = sqlchan.MaxSessions
 	}
-	file, err := pollable(channel)
+	sock, err := sqlchan.NewSocket(channel)
 	if err != nil {
 		return nil, fmt.Errorf("open the SQL channel: %w", err)
 	}
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("open the SQL channel: %w", err)
-	}
-	c := &Client{file: file, raw: raw, max: maxSessions, columns: map[string][]sqlchan.Column{}}
-	c.tryFn = c.try
+	c := &Client{sock: sock, max: maxSessions, columns: map[string][]sqlchan.Column{}}
+	c.tryFn, c.flusher, c.out.left = c.try, newWriter(c), sync.NewCond(&c.mu)
 	return c, nil
-}
-
-// pollable returns f's descriptor as a file that the runtime's poller waits for:
-// a blocking one would hold a thread for every wait.
-func pollable(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd, opErr := -1, error(nil)
-	err = raw.Control(func(old uintptr) {
-		fd, opErr = dupCloseOnExec(int(old))
-	})
-	if err = errors.Join(err, opErr); err != nil {
-		return nil, err
-	}
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		syscall.Close(fd)
-		return nil, err
-	}
-	name := f.Name()
-	f.Close()
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// dupCloseOnExec duplicates fd, closed on exec from the first instant.
-func dupCloseOnExec(fd int) (int, error) {
-	const minimum = 3
-	n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, minimum)
-	if errno != 0 {
-		return -1, os.NewSyscallError("fcntl", errno)
-	}
-	return int(n), nil
 }
 
 // Close ends the channel: every session fails with ErrClosed.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.fail(ErrClosed)
+	if c.room != nil {
+		c.room.Close() // wakes them
+	}
 	c.mu.Unlock()
-	return c.file.Close()
+	return c.sock.Close()
 }
 
 // Err returns why the channel has ended, nil as long as it has not.
@@ -138,8 +108,7 @@ func (c *Client) Session() (*Session, error) {
 	}
 	for id := 1; id <= c.max; id++ {
 		if c.sessions[id] == nil {
-			s := &Session{c: c, id: uint16(id), wake: make(chan struct{}, 1)}
-			s.tryFn = s.try
+			s := &Session{c: c, id: uint16(id), wake: make(chan struct{}, 1), w: newWriter(c)}
 			c.sessions[id] = s
 			return s, nil
 		}
@@ -163,6 +132,7 @@ func (c *Client) fail(err error) {
 // reset begins a new epoch: the worker was replaced and knows no session. Call it with mu held.
 func (c *Client) reset(epoch uint32) {
 	c.epoch = epoch
+	c.out.drop()
 	for id, s := range c.sessions {
 		if s != nil {
 			s.lost = ErrLost

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -58,9 +59,27 @@ func (s *Session) next() (message, error) {
 func (c *Client) lead(enough func() bool) {
 	c.leading = true
 	for c.err == nil && !enough() {
+		if c.stirred && !c.out.urgent { // they run first, and their next requests leave together
+			c.stirred = false
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
+			continue
+		}
+		if len(c.out.sessions) > 0 {
+			if c.out.fresh {
+				c.out.fresh = false
+				c.takeAll()
+				continue
+			}
+			c.flush()
+			continue
+		}
+		c.parked = true
 		c.mu.Unlock()
 		p, err := c.read()
 		c.mu.Lock()
+		c.parked = false
 		if err == nil {
 			err = c.dispatch(p)
 		}
@@ -96,14 +115,21 @@ func (c *Client) pump() {
 // A RESET that came while nobody waited must be known before the next statement goes out:
 // sent in the old epoch, that statement would not be executed, yet nobody could tell.
 func (c *Client) poll() {
+	if !c.leading {
+		c.takeAll()
+	}
+}
+
+// takeAll takes what has already arrived, for whoever leads or where nobody does. Call it with mu held.
+func (c *Client) takeAll() {
 	for c.takeOne() {
 	}
 }
 
-// takeOne takes one packet that has already arrived, where nobody reads; it tells whether there was one. Call
-// it with mu held.
+// takeOne takes one packet that has already arrived; it tells whether there was one. It is for whoever leads or where
+// nobody does. Call it with mu held.
 func (c *Client) takeOne() bool {
-	if c.leading || c.err != nil {
+	if c.err != nil {
 		return false
 	}
 	c.noWait = true
@@ -126,7 +152,7 @@ func (c *Client) read() ([]byte, error) {
 	if c.in == nil {
 		c.in = make([]byte, sqlchan.MaxPacket+1) // one more, to see a packet that is too large
 	}
-	if err := c.raw.Read(c.tryFn); err != nil {
+	if err := c.sock.Wait(c.tryFn); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	switch {
@@ -140,18 +166,10 @@ func (c *Client) read() ([]byte, error) {
 	return c.in[:c.inLen], nil
 }
 
-// try reads once. As RawConn.Read asks, false means that it is to wait and try again.
-func (c *Client) try(fd uintptr) bool {
-	for {
-		c.inLen, c.inErr = syscall.Read(int(fd), c.in)
-		switch c.inErr {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return c.noWait
-		}
-		return true
-	}
+// try reads once. As Socket.Wait asks, false means that it is to wait and try again.
+func (c *Client) try(uintptr) bool {
+	c.inLen, c.inErr = c.sock.Read(c.in)
+	return c.inErr != syscall.EAGAIN || c.noWait
 }
 
 // dispatch gives a packet to its session. Call it with mu held.
@@ -159,6 +177,9 @@ func (c *Client) dispatch(p []byte) error {
 	h, payload, err := sqlchan.ParseHeader(p)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if h.Type == sqlchan.BatchAnswers {
+		return c.dispatchAll(h, payload)
 	}
 	if h.Type == sqlchan.Reset {
 		r := sqlchan.NewReader(payload)
@@ -170,6 +191,29 @@ func (c *Client) dispatch(p []byte) error {
 		c.reset(uint32(epoch))
 		return nil
 	}
+	return c.deliver(h, payload)
+}
+
+// dispatchAll gives the messages of a batch to their sessions. Call it with mu held.
+func (c *Client) dispatchAll(h sqlchan.Header, payload []byte) error {
+	if h.Session != 0 || h.Request != 0 || h.Flags != 0 || len(payload) == 0 {
+		return fmt.Errorf("%w: a batch of session %d, request %d, flags %#x and %d bytes", ErrProtocol, h.Session, h.Request, h.Flags, len(payload))
+	}
+	for len(payload) > 0 {
+		part, message, rest, err := sqlchan.CutPart(payload)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		if err := c.deliver(part, message); err != nil {
+			return err
+		}
+		payload = rest
+	}
+	return nil
+}
+
+// deliver gives a packet or a message of a batch to its session. Call it with mu held.
+func (c *Client) deliver(h sqlchan.Header, payload []byte) error {
 	if h.Epoch != c.epoch {
 		return fmt.Errorf("%w: an answer of epoch %d in epoch %d", ErrProtocol, h.Epoch, c.epoch)
 	}
@@ -216,6 +260,7 @@ func (s *Session) receive(h sqlchan.Header, payload []byte) error {
 		if w == s {
 			s.c.waiters = append(s.c.waiters[:i], s.c.waiters[i+1:]...)
 			s.wakeUp()
+			s.c.stirred = true
 			break
 		}
 	}

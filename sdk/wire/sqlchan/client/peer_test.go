@@ -21,6 +21,7 @@ type peer struct {
 	file  *os.File
 	epoch uint32
 	in    []byte
+	more  []byte // of a batch
 }
 
 // request is one whole message that the client sent.
@@ -49,6 +50,15 @@ func newPair(t testing.TB) (*Client, *peer) {
 func (p *peer) next() (q request, ok bool) {
 	var whole []byte
 	for {
+		if len(p.more) > 0 {
+			h, payload, rest, err := sqlchan.CutPart(p.more)
+			if err != nil {
+				p.t.Errorf("the client sent a bad batch: %v", err)
+				return q, false
+			}
+			p.more = rest
+			return request{h, sqlchan.NewReader(payload)}, true
+		}
 		n, err := p.file.Read(p.in)
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -60,6 +70,10 @@ func (p *peer) next() (q request, ok bool) {
 		if err != nil {
 			p.t.Errorf("the client sent a bad packet: %v", err)
 			return q, false
+		}
+		if h.Type == sqlchan.BatchRequests {
+			p.more = append([]byte(nil), payload...)
+			continue
 		}
 		whole = append(whole, payload...)
 		if h.Flags&sqlchan.More == 0 {

@@ -262,7 +262,7 @@ func (r *Rows) soon() bool {
 	c := r.s.c
 	for range soonTries {
 		c.mu.Lock()
-		for r.s.pending == r.request && c.takeOne() {
+		for r.s.pending == r.request && !c.leading && c.takeOne() {
 		}
 		there := r.s.pending != r.request
 		c.mu.Unlock()

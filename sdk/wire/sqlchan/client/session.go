@@ -5,9 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -28,15 +26,13 @@ type Session struct {
 	begins   byte            // the flag by which the next statement begins the transaction, 0 = it is none's
 	beginCtx context.Context // of the caller who began it
 
-	// for a write without waiting; writers of one session are one at a time
-	tryFn    func(fd uintptr) bool
-	tryOut   []byte
-	tryErr   error
-	tryBlock bool
+	w *writer
 
 	// guarded by the client's mu
 	pending   uint32 // the request that is open, 0 = none
-	known     bool   // the worker has heard of the session
+	queued    bool   // its request waits in the outbox
+	leaving   bool   // it has been taken out of that, and is not yet written
+	known     bool   // the worker has heard of the session, or will
 	credit    int    // ROWS messages that may still come
 	lost      error  // why the session is gone
 	inbox     []message
@@ -317,9 +313,14 @@ func (s *Session) send(ctx context.Context, t sqlchan.Type, fresh bool) (request
 		begins, begun = s.begins, s.beginCtx
 		s.begins, s.beginCtx = 0, nil
 	}
+	fresh = fresh || begins != 0
 	c := s.c
 	c.mu.Lock()
-	if fresh || begins != 0 {
+	// A small request waits in the outbox if somebody is about to read, be it this caller itself.
+	small := len(s.out) <= maxSmall
+	urgent := s.inTx && begins == 0 || t == sqlchan.Commit // other writers may wait for its end
+	leave := small && !(c.leading && (c.parked || urgent)) && !c.out.full()
+	if fresh && !leave {
 		c.poll()
 	}
 	if s.lost != nil {
@@ -340,14 +341,22 @@ func (s *Session) send(ctx context.Context, t sqlchan.Type, fresh bool) (request
 		s.credit = initialCredit
 	}
 	h := sqlchan.Header{Type: t, Flags: begins, Session: s.id, Request: request, Epoch: c.epoch}
-	c.mu.Unlock()
-
-	if len(s.out) <= sqlchan.MaxPacket {
+	if small {
 		h.Append(s.out[:0])
-		err = s.write(s.out)
-	} else {
+		c.out.add(s, s.out)
+		c.out.urgent, c.out.fresh = c.out.urgent || urgent, c.out.fresh || fresh
+	}
+	var out outgoing
+	if !leave { // what others have left goes along, or before
+		out = c.out.take(c.epoch)
+	}
+	c.mu.Unlock()
+	if out.packet != nil {
+		err = c.post(s.w, out)
+	}
+	if !small && err == nil {
 		buf := make([]byte, 0, sqlchan.MaxPacket)
-		err = sqlchan.Split(h, s.out[sqlchan.HeaderSize:], buf, s.write)
+		err = sqlchan.Split(h, s.out[sqlchan.HeaderSize:], buf, s.w.write)
 	}
 	if err != nil {
 		return 0, nil, err
@@ -360,64 +369,30 @@ func (s *Session) send(ctx context.Context, t sqlchan.Type, fresh bool) (request
 	return request, stop, nil
 }
 
-// write sends one packet, and while the socket is full sees to it that somebody reads it.
-func (s *Session) write(p []byte) error {
-	s.tryOut, s.tryBlock = p, false
-	err := s.c.raw.Write(s.tryFn)
-	if err == nil && s.tryErr == syscall.EAGAIN {
-		c := s.c
-		c.mu.Lock()
-		c.blocked++
-		if !c.leading && c.err == nil {
-			c.leading = true
-			go c.pump()
-		}
-		c.mu.Unlock()
-		s.tryBlock = true
-		err = s.c.raw.Write(s.tryFn)
-		c.mu.Lock()
-		c.blocked--
-		c.mu.Unlock()
-	}
-	s.tryOut = nil
-	if err == nil && s.tryErr != nil {
-		err = os.NewSyscallError("write", s.tryErr)
-	}
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%w: %w", ErrClosed, err)
-	s.c.mu.Lock()
-	s.c.fail(err)
-	s.c.mu.Unlock()
-	return err
-}
-
-func (s *Session) try(fd uintptr) bool {
-	for {
-		_, s.tryErr = syscall.Write(int(fd), s.tryOut)
-		switch s.tryErr {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return !s.tryBlock
-		}
-		return true
-	}
-}
-
-// signal sends a packet that has no answer (CREDIT, CANCEL) for the request, if it is still open.
+// signal sends a packet that has no answer (CREDIT, CANCEL) for the request, if it is still open. It never overtakes the request.
 func (s *Session) signal(t sqlchan.Type, request uint32, payload []byte) {
 	c := s.c
 	c.mu.Lock()
+	for s.leaving && s.pending == request {
+		c.out.late++
+		c.out.left.Wait()
+		c.out.late--
+	}
 	if s.pending != request || s.lost != nil {
 		c.mu.Unlock()
 		return
 	}
 	h := sqlchan.Header{Type: t, Session: s.id, Request: request, Epoch: c.epoch}
+	var first outgoing
+	if s.queued {
+		first = c.out.take(c.epoch)
+	}
 	c.mu.Unlock()
+	if first.packet != nil && c.post(newWriter(c), first) != nil {
+		return
+	}
 	p := append(h.Append(make([]byte, 0, sqlchan.HeaderSize+len(payload))), payload...)
-	c.file.Write(p) // a channel that has ended tells whoever waits for the answer
+	newWriter(c).write(p) // a channel that has ended tells whoever waits for the answer
 }
 
 // watch cancels the request when the context ends; call what it returns once the answer is there.
@@ -484,7 +459,7 @@ func (s *Session) answer(want sqlchan.Type, orDone, harmless bool) (message, err
 // unanswered says what became of a request whose answer will never come.
 func (s *Session) unanswered(err error, harmless bool) error {
 	s.inTx = false
-	if errors.Is(err, ErrLost) && !harmless {
+	if errors.Is(err, ErrLost) && !harmless && !s.queued {
 		return &sqlchan.Failure{Code: sqlchan.CodeCommitUnknown, Offset: -1,
 			Message: "the SQL worker was replaced before it answered: whether the change was made is not known"}
 	}
