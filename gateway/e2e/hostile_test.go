@@ -89,6 +89,7 @@ var endings = []ending{
 	{"forks", 200, "", "made 0", "", ""},
 	{"signal", 200, "", "hit 0", "", ""},
 	{"print", 200, "", "said it", "", ""},
+	{"babble", 200, "", "", "", ""},
 	{"memory", 502, crashed, "ran out of memory: its limit is 64MiB", "memory", ""},
 	{"threads", 502, crashed, "failed to create new OS thread", "crash", ""},
 	{"stack", 502, crashed, "memory", "memory", ""},
@@ -280,7 +281,7 @@ func TestNeighbourOfAStorm(t *testing.T) {
 
 	stormy := watch(g, "/good/near/probe/incr", "")
 	var wg sync.WaitGroup
-	for _, mode := range []string{"spin", "print", "sql-flood", "log-flood", "forks", "memory", "threads", "stack", "syn-flood", "ping-flood", "informal", "mute"} {
+	for _, mode := range []string{"spin", "print", "babble", "sql-flood", "log-flood", "forks", "memory", "threads", "stack", "syn-flood", "ping-flood", "informal", "mute"} {
 		wg.Go(func() {
 			for range 3 {
 				if a, err := g.Try("GET", "/bad/"+mode+"/hostile/", nil); err == nil && a.Took > 10*time.Second {
@@ -294,7 +295,7 @@ func TestNeighbourOfAStorm(t *testing.T) {
 	stormy.check(t, 3*time.Second)
 	t.Logf("a durable increment of the neighbour's, median and 99th percentile: quiet %s %s, in the storm %s %s",
 		quiet.percentile(50), quiet.percentile(99), stormy.percentile(50), stormy.percentile(99))
-	for _, a := range []string{"spin", "sql-flood"} {
+	for _, a := range []string{"spin", "babble", "sql-flood"} {
 		g.Must("facets", "abort", "bad/"+a+"/hostile")
 	}
 	checkBounds(t, g)

@@ -15,7 +15,7 @@ var facetRate = rate{lines: 5000, linesPerSecond: 500, bytes: 2 << 20, bytesPerS
 // wasteRate is how much beyond that is read and thrown away, so that a burst costs lines and not the
 // facet's time: a dump of ten thousand goroutines is 5 MB. Whoever prints on has to wait for its reader: what is only
 // thrown away must not cost the gateway a core.
-var wasteRate = rate{lines: 200_000, linesPerSecond: 1000, bytes: 16 << 20, bytesPerSecond: 512 << 10}
+var wasteRate = rate{lines: 200_000, linesPerSecond: 10_000, bytes: 16 << 20, bytesPerSecond: 2 << 20}
 
 // bucket meters one facet. The zero bucket fills at its first use.
 type bucket struct {

@@ -24,7 +24,7 @@ const tellEvery = time.Second
 
 // Pause is how long the output of a facet that floods its log is left unread each time: its pipe
 // fills, and it waits.
-const Pause = 50 * time.Millisecond
+const Pause = 10 * time.Millisecond
 
 // Writer takes the output of one running facet. Its methods may be called at
 // once from several goroutines.

@@ -116,11 +116,19 @@ func signalOthers(*peer) string {
 	return fmt.Sprint("hit ", hit)
 }
 
-// printOut writes 100 MB of output.
+var talk = strings.Repeat(strings.Repeat("talk ", 40)+"\n", 500)
+
+// printOut writes 10 MB of output: a burst, for which nobody has to wait.
 func printOut(*peer) string {
-	block := strings.Repeat(strings.Repeat("talk ", 40)+"\n", 500)
-	for n := 0; n < 100<<20; n += len(block) {
-		os.Stdout.WriteString(block)
+	for n := 0; n < 10<<20; n += len(talk) {
+		os.Stdout.WriteString(talk)
 	}
 	return "said it"
+}
+
+// babble writes output without end.
+func babble() {
+	for {
+		os.Stdout.WriteString(talk)
+	}
 }

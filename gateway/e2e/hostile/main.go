@@ -92,6 +92,7 @@ var modes = map[string]func(*peer){
 	"spin":    answering(nil, func(p *peer, s *stream) { spin() }),
 	"trip":    answering(nil, use(trip)),
 	"print":   answering(nil, use(printOut)),
+	"babble":  answering(func(*peer) { go babble() }, hello),
 	"signal":  answering(nil, use(signalOthers)),
 }
 
