@@ -79,7 +79,7 @@ group=$(sed -n 's/^0:://p' /proc/$pid/cgroup)
 [ "$(wc -l </proc/$pid/cgroup)" = 1 ] || fail "more than one hierarchy: $(cat /proc/$pid/cgroup)"
 [ "$(cat /sys/fs/cgroup$group/memory.max)" = 100663296 ] || fail "memory.max of $group: $(cat /sys/fs/cgroup$group/memory.max)"
 [ "$(cat /sys/fs/cgroup$group/pids.max)" = 40 ] || fail "pids.max of $group"
-grep -q '^50000 100000$' /sys/fs/cgroup$group/cpu.max || fail "cpu.max of $group: $(cat /sys/fs/cgroup$group/cpu.max)"
+grep -q '^5000 10000$' /sys/fs/cgroup$group/cpu.max || fail "cpu.max of $group: $(cat /sys/fs/cgroup$group/cpu.max)"
 [ "$(cat /sys/fs/cgroup$group/memory.oom.group)" = 1 ] || fail "memory.oom.group of $group"
 [ "$group" != "$(sed -n 's/^0:://p' /proc/$serving/cgroup)" ] || fail "the app is in the gateway's cgroup"
 kill $serving
