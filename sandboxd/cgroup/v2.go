@@ -123,7 +123,18 @@ func (t *v2Tree) Enter(start func() (int, error)) error {
 		if has(dir, "cgroup.subtree_control") {
 			continue
 		}
-		if err := give(dir); err != nil {
+		err := give(dir)
+		// A process that another forked while they were moved was left behind; the group must be empty.
+		for range 100 {
+			if !errors.Is(err, unix.EBUSY) || t.leaf == "" || dir != filepath.Join(Mount, t.parent) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+			if err = moveAll(dir, t.leaf); err == nil {
+				err = give(dir)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
