@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/hashicorp/yamux"
 
@@ -69,18 +68,6 @@ func (in *instance) readLog(st *yamux.Stream) {
 			in.kill(problem.FacetProtocol, "an unreadable log record")
 			return
 		}
-		rest(in.output.log.Append(logs.StreamLog, r.RequestID, logLine(&r)), in.dead)
+		rest(in.output.log.Append(logs.StreamLog, r.RequestID, logLine(&r, len(body))), in.dead)
 	}
-}
-
-// logLine writes a record as people read it: level, message, attributes as k=v.
-func logLine(r *wire.LogRecord) string {
-	var b strings.Builder
-	if r.Level != "" && r.Level != "INFO" {
-		b.WriteString(r.Level)
-		b.WriteByte(' ')
-	}
-	b.WriteString(r.Message)
-	appendAttrs(&b, "", r.Attrs)
-	return b.String()
 }
