@@ -40,3 +40,7 @@ func (b *bucket) take(now time.Time, n int) bool {
 	b.bytesLeft -= float64(n)
 	return true
 }
+
+// owe takes n bytes more for the line that passed last, even those that are not there: what a line takes in its file is known once it
+// is written out, which a line that does not pass must not cost. So the debt is one line's at most.
+func (b *bucket) owe(n int) { b.bytesLeft -= float64(n) }

@@ -32,6 +32,10 @@ const (
 // MaxLine is how much of one line is kept.
 const MaxLine = 16 << 10
 
+// MaxRequestID is how much of a request's id is kept. The gateway's own have 24 bytes; but a facet says to which request a
+// line belongs, and it may say anything.
+const MaxRequestID = 64
+
 // encode gives the line as it stands in the file and in an answer.
 func (l *Line) encode() []byte {
 	b, err := json.Marshal(l)

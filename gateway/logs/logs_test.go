@@ -197,6 +197,39 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 }
 
+// What is metered is what a line takes in its file: neither a request's id, which the facet says, nor characters that JSON
+// writes with six get past the rate.
+func TestAllOfALineIsMetered(t *testing.T) {
+	for _, c := range []struct{ name, id, line string }{
+		{"a long id", strings.Repeat("\x01", 60<<10), "x"},
+		{"characters that are escaped", "", strings.Repeat("\x01", 10<<10)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, _ := open(t, t.TempDir(), 0)
+			w := s.Writer(addr(t, "n/o/a"), 1)
+			const all = 6000
+			for range all {
+				w.Append(StreamLog, c.id, c.line)
+				s.run(t.Context(), func() {}) // so that no line is lost to the queue
+			}
+			_, dropped := s.Stats()
+			kept := lines(t, s, Query{})[0]
+			if took := (all - int(dropped)) * len(kept.encode()); took > int(facetRate.bytes)+128<<10 {
+				t.Errorf("lines of %d bytes passed at once, %d may", took, int(facetRate.bytes))
+			}
+		})
+	}
+}
+
+func TestLongRequestIDsAreClipped(t *testing.T) {
+	s, _ := open(t, t.TempDir(), 0)
+	w := s.Writer(addr(t, "n/o/a"), 1)
+	w.Append(StreamLog, strings.Repeat("i", 100), "x")
+	if l := lines(t, s, Query{})[0]; l.RequestID == nil || len(*l.RequestID) != MaxRequestID {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestBucket(t *testing.T) {
 	now := time.Unix(1000, 0)
 	b := bucket{rate: rate{lines: 3, linesPerSecond: 1, bytes: 100, bytesPerSecond: 10}}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,7 @@ func (s *Store) Writer(a address.Address, version int) *Writer {
 }
 
 // Append adds a line, without its newline; requestID is empty where none is
-// known. It does not wait: a facet that is over its rate, or a disk that does
+// known, and of a longer one than any gateway gives, MaxRequestID bytes are kept. It does not wait: a facet that is over its rate, or a disk that does
 // not keep up, costs lines, whose number is told in a line of their own. What it returns is how long
 // the facet's output should be left unread, where so much was dropped that reading on costs others too much.
 func (w *Writer) Append(stream, requestID, line string) time.Duration {
@@ -78,9 +79,12 @@ func (w *Writer) append(stream, requestID, line string, total int) time.Duration
 	}
 	l := Line{Time: now, Address: w.text, Version: w.version, Stream: stream, Line: text}
 	if requestID != "" {
+		requestID = strings.ToValidUTF8(requestID[:min(len(requestID), MaxRequestID)], "\uFFFD")
 		l.RequestID = &requestID
 	}
-	if !w.enqueue(l) {
+	b := l.encode()
+	w.bucket.owe(len(b) - len(text))
+	if !w.enqueue(l, b) {
 		w.drop()
 	}
 	return 0
@@ -110,17 +114,18 @@ func (w *Writer) tellDropped(now time.Time) {
 	if lost > 0 {
 		text = fmt.Sprintf("%d lines were dropped: the log could not be written", n)
 	}
-	if w.enqueue(Line{Time: now, Address: w.text, Version: w.version, Stream: StreamGateway, Line: text}) {
+	l := Line{Time: now, Address: w.text, Version: w.version, Stream: StreamGateway, Line: text}
+	if w.enqueue(l, l.encode()) {
 		w.dropped, w.toldAt = 0, now
 	} else {
 		w.dropped = n
 	}
 }
 
-// enqueue hands a line to the owner of the files unless too much waits already. w.mu is held.
-func (w *Writer) enqueue(l Line) bool {
-	e := &entry{file: w.file, addr: w.addr, line: l, bytes: l.encode(), from: w}
-	n := int64(len(e.bytes))
+// enqueue hands a line, and the bytes that stand for it, to the owner of the files unless too much waits already. w.mu is held.
+func (w *Writer) enqueue(l Line, b []byte) bool {
+	e := &entry{file: w.file, addr: w.addr, line: l, bytes: b, from: w}
+	n := int64(len(b))
 	if w.queued.Load()+n > maxQueuedFacet || w.store.queued.Load()+n > maxQueued || w.store.stopping.Err() != nil {
 		return false
 	}
