@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,43 @@ func prefixLocation(h http.Header, prefix string) {
 		if to := h.Get(name); strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") && !strings.HasPrefix(to, "/\\") {
 			h.Set(name, prefix+to)
 		}
+	}
+}
+
+// originWide are headers that a browser applies to all of an origin, or for longer than the answer: on the shared
+// origin one app would clear its neighbours' data, or send their requests and error reports elsewhere.
+var originWide = []string{"Set-Cookie", "Clear-Site-Data", "Strict-Transport-Security", "Nel", "Report-To", "Alt-Svc"}
+
+// shapeShared shapes an answer on the origin that all apps share.
+func shapeShared(h http.Header) {
+	for _, name := range originWide {
+		h.Del(name)
+	}
+	h.Add("Content-Security-Policy", "sandbox")
+}
+
+// shapeOwn shapes an answer on an app's own origin. Nothing that a browser applies to the host and what is below it reaches a
+// neighbour, since no app's host is below another's; only cookies belong to the domain that all of them share.
+func shapeOwn(h http.Header) {
+	stripDomains(h)
+	keepCookies(h)
+}
+
+// keepCookies takes off Clear-Site-Data what would clear the cookies of the apps' common domain: "cookies", and "*", which is everything.
+func keepCookies(h http.Header) {
+	lines := h["Clear-Site-Data"]
+	if len(lines) == 0 {
+		return
+	}
+	var kept []string
+	for kind := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		if kind = strings.TrimSpace(kind); slices.Contains([]string{`"cache"`, `"storage"`, `"executionContexts"`}, kind) {
+			kept = append(kept, kind)
+		}
+	}
+	h.Del("Clear-Site-Data")
+	if len(kept) > 0 {
+		h.Set("Clear-Site-Data", strings.Join(kept, ", "))
 	}
 }
 

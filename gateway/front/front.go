@@ -137,6 +137,8 @@ func (f *Front) servePath(w http.ResponseWriter, r *http.Request, id string) err
 		if done, err := f.browser(w, r, site, origin.Label(ns.Name, t.Object, name), rest); done || err != nil {
 			return err
 		}
+	} else if foreignOrigin(r) {
+		return errCrossSite
 	}
 	if rest == "" {
 		// Without the slash a page's relative links would leave the app.
@@ -146,10 +148,7 @@ func (f *Front) servePath(w http.ResponseWriter, r *http.Request, id string) err
 		}
 		rest = "/"
 	}
-	return f.relay(w, r, t, id, prefix, rest, "", func(h http.Header) {
-		h.Del("Set-Cookie")
-		h.Add("Content-Security-Policy", "sandbox")
-	})
+	return f.relay(w, r, t, id, prefix, rest, "", shapeShared)
 }
 
 // browser answers a browser's request to the path form: a navigation goes to the app's own
@@ -173,9 +172,29 @@ func (f *Front) browser(w http.ResponseWriter, r *http.Request, site, label, res
 		return true, nil
 	}
 	if foreign {
-		return false, problem.New(problem.CrossSite, "a page of another site may not call the path form of an address; use the app's own origin")
+		return false, errCrossSite
 	}
 	return false, nil
+}
+
+var errCrossSite = problem.New(problem.CrossSite, "a page of another site may not call the path form of an address; use the app's own origin")
+
+// foreignOrigin reports whether a page of another origin makes the request, as far as a browser says so that sends no Sec-Fetch-Site:
+// an old one, and any other where the gateway is reached by plain HTTP under a name that is not localhost. What is no browser
+// sends no Origin.
+func foreignOrigin(r *http.Request) bool {
+	for _, o := range r.Header["Origin"] {
+		scheme, host, ok := strings.Cut(o, "://") // "null" has neither
+		port := ":80"
+		if scheme == "https" {
+			port = ":443"
+		}
+		// An origin leaves its scheme's port out; a Host may name it.
+		if !ok || !strings.EqualFold(strings.TrimSuffix(host, port), strings.TrimSuffix(r.Host, port)) {
+			return true
+		}
+	}
+	return false
 }
 
 // serveOrigin serves a request on an app's own origin.
@@ -213,7 +232,7 @@ func (f *Front) serveOrigin(w http.ResponseWriter, r *http.Request, id, label st
 	if !strings.HasPrefix(rest, "/") {
 		rest = "/"
 	}
-	return f.relay(w, r, t, id, "", rest, child, stripDomains)
+	return f.relay(w, r, t, id, "", rest, child, shapeOwn)
 }
 
 // relay hands the request over to its facet.

@@ -220,6 +220,13 @@ func TestServe(t *testing.T) {
 		{name: "foreign page", method: "POST", path: "/t/alice/probe/", header: foreign, status: 403, code: problem.CrossSite},
 		{name: "sibling's page", path: "/t/alice/probe/", header: sibling, status: 403, code: problem.CrossSite},
 		{name: "foreign form", method: "POST", path: "/t/alice/probe/", header: http.Header{"Sec-Fetch-Site": {"cross-site"}, "Sec-Fetch-Mode": {"navigate"}}, status: 403, code: problem.CrossSite},
+		{name: "foreign page of an old browser", method: "POST", path: "/t/alice/probe/", header: http.Header{"Origin": {"http://evil.example"}}, status: 403, code: problem.CrossSite},
+		{name: "a page without an origin", method: "POST", path: "/t/alice/probe/", header: http.Header{"Origin": {"null"}}, status: 403, code: problem.CrossSite},
+		{name: "an app's page, old browser", host: "localhost:8080", path: "/t/alice/probe/", header: http.Header{"Origin": {"http://evil--bob--t.localhost:8080"}}, status: 403, code: problem.CrossSite},
+		{name: "another port's page", host: "localhost:8080", path: "/t/alice/probe/", header: http.Header{"Origin": {"http://localhost:9090"}}, status: 403, code: problem.CrossSite},
+		{name: "own page, old browser", method: "POST", host: "localhost:8080", path: "/t/alice/probe/", header: http.Header{"Origin": {"http://LOCALHOST:8080"}}, want: &seen{Object: "alice", Target: "/", Prefix: "/t/alice/probe", Path: []string{"probe"}}},
+		{name: "own page, usual port", method: "POST", host: "localhost:443", path: "/t/alice/probe/", header: http.Header{"Origin": {"https://localhost"}}, want: &seen{Object: "alice", Target: "/", Prefix: "/t/alice/probe", Path: []string{"probe"}}},
+		{name: "foreign page, own origin", method: "POST", host: "probe--alice--t.localhost", path: "/", header: http.Header{"Origin": {"http://evil.example"}}, want: &seen{Object: "alice", Target: "/", Path: []string{"probe"}}},
 		{name: "from elsewhere, local", path: "/t/alice/probe/", remote: true, status: 403, code: problem.AccessDenied},
 		{name: "from elsewhere, public", path: "/open/alice/probe/", remote: true, want: &seen{Object: "alice", Target: "/", Prefix: "/open/alice/probe", Path: []string{"probe"}}},
 		{name: "healthz", path: "/_fgw/healthz", status: 200},
@@ -283,6 +290,36 @@ func TestAnswersAreShaped(t *testing.T) {
 	f.ServeHTTP(w, httptest.NewRequest("GET", "http://probe--a--t.localhost/", nil))
 	if h := w.Header(); h.Get("Set-Cookie") != "a=1" || h.Get("Content-Security-Policy") != "" || h.Get("Location") != "/x" {
 		t.Errorf("origin form: %v", h)
+	}
+}
+
+// What a browser applies to a whole origin, or domain, does not reach an app's neighbours.
+func TestOriginWideHeaders(t *testing.T) {
+	ns := spaces{"t": {Name: "t", Access: "public", Limits: registry.DefaultLimits()}}
+	fs := &facets{answer: http.Header{
+		"Clear-Site-Data": {`"cookies", "storage"`, `"*","cache"`}, "Strict-Transport-Security": {"max-age=1"}, "Nel": {"{}"}, "Report-To": {"{}"}, "Alt-Svc": {"clear"}, "X-Mine": {"1"},
+	}}
+	f := New(Config{Namespaces: ns, Facets: fs, Origins: ns, Log: slog.New(slog.DiscardHandler)})
+	for _, c := range []struct{ url, clears, hsts string }{
+		{"http://localhost/t/a/probe/", "", ""},
+		{"http://probe--a--t.localhost/", `"storage", "cache"`, "max-age=1"},
+	} {
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequest("GET", c.url, nil))
+		h := w.Header()
+		if h.Get("Clear-Site-Data") != c.clears || h.Get("Strict-Transport-Security") != c.hsts || h.Get("X-Mine") != "1" {
+			t.Errorf("%s: %v", c.url, h)
+		}
+		for _, name := range []string{"Nel", "Report-To", "Alt-Svc"} {
+			if (h.Get(name) == "") != (c.clears == "") {
+				t.Errorf("%s: %s is %q", c.url, name, h.Get(name))
+			}
+		}
+	}
+	fs.answer = http.Header{"Clear-Site-Data": {`"*"`}}
+	w := httptest.NewRecorder()
+	if f.ServeHTTP(w, httptest.NewRequest("GET", "http://probe--a--t.localhost/", nil)); len(w.Header()["Clear-Site-Data"]) > 0 {
+		t.Errorf("%v", w.Header())
 	}
 }
 
