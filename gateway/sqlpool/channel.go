@@ -176,23 +176,39 @@ func (c *Channel) Err() error {
 }
 
 // Close detaches the channel: what is open in it is rolled back. It returns when
-// the worker has let go.
+// the worker has let go, or ctx has ended. Then a statement of it may still run:
+// it is watched until the worker has let go or is gone.
 func (c *Channel) Close(ctx context.Context) error {
 	if c.closing.Swap(true) {
 		return nil
 	}
-	err := c.w.detach(ctx, c)
-	c.dispose()
-	if errors.Is(err, errReplaced) {
-		c.mu.Lock()
-		c.replaced = true
-		c.mu.Unlock()
-		return nil
+	var err error
+	select {
+	case err = <-c.leave():
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
 	if err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
 	return nil
+}
+
+// leave has the worker let go of the channel. The place is given back only then: until that moment
+// the worker may write to the slot, and the watchdog finds its statements by the place.
+func (c *Channel) leave() <-chan error {
+	left := make(chan error, 1)
+	c.w.detach(c, func(err error) {
+		if errors.Is(err, errReplaced) {
+			c.mu.Lock()
+			c.replaced = true
+			c.mu.Unlock()
+			err = nil
+		}
+		c.dispose()
+		left <- err
+	})
+	return left
 }
 
 // end says why the channel is over; it is the worker's goroutine that calls it.

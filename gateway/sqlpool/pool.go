@@ -174,7 +174,7 @@ func (p *Pool) Attach(ctx context.Context, o AttachOptions) (*Channel, error) {
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	if err := c.w.attach(ctx, c); err != nil {
-		c.dispose()
+		c.leave() // the worker may have it though it did not say so in time
 		return nil, fmt.Errorf("attach: %w", err)
 	}
 	return c, nil

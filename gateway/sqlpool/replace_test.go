@@ -1,6 +1,7 @@
 package sqlpool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -137,6 +138,80 @@ func TestStuckStatement(t *testing.T) {
 	}
 	again := attach(t, p, AttachOptions{Object: "culprit"})
 	again.query(1, "SELECT 1")
+}
+
+// TestStuckStatementOfAClosedChannel has the watchdog replace the worker for a statement whose channel was given up
+// before the worker let go of it, and no other database get the slot before that.
+func TestStuckStatementOfAClosedChannel(t *testing.T) {
+	p, s := pool(t, nil)
+	other := attach(t, p, AttachOptions{Object: "other"})
+	other.exec(1, "CREATE TABLE t (a)")
+	culprit := attach(t, p, AttachOptions{Object: "culprit", Limits: Limits{StatementTimeout: time.Second}})
+	if _, err := culprit.start(sqlchan.Query, 1, query(endless)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the statement to run", func() bool { return running(culprit) })
+	if err := unix.Kill(s.last.Load().PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	culprit.hangUp()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := culprit.c.Close(gone); !errors.Is(err, context.Canceled) {
+		t.Fatalf("closed while its statement hangs: %v", err)
+	}
+	w := culprit.c.w
+	held := func(file string) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.places[file] != nil
+	}
+	if !held("culprit/1.db") {
+		t.Error("the slot is free while the worker may write to it")
+	}
+	until(t, "a replacement", func() bool { return s.spawned.Load() == 2 })
+	until(t, "the slot to be given back", func() bool { return !held("culprit/1.db") })
+	if !culprit.c.Replaced() {
+		t.Error("the channel does not tell that its worker died")
+	}
+	var again reset
+	if _, err := other.do(sqlchan.Query, 1, "SELECT a FROM t"); !errors.As(err, &again) {
+		t.Errorf("the other client got %v", err)
+	}
+	other.query(1, "SELECT a FROM t")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(other.c.suspected) > 0 {
+		t.Error("the other channel is suspected, though the watchdog knew the culprit")
+	}
+}
+
+// TestAttachGivenUp has the worker let go of a channel whose attaching was given up.
+func TestAttachGivenUp(t *testing.T) {
+	p, s := pool(t, nil)
+	attach(t, p, AttachOptions{Object: "other"}).query(1, "SELECT 1") // it serves
+	if err := unix.Kill(s.last.Load().PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := NewPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := pair.FacetEnd()
+	defer end.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Attach(gone, AttachOptions{Object: "late", File: "late/1.db", Pair: pair}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("attached to a worker that is stopped: %v", err)
+	}
+	if err := unix.Kill(s.last.Load().PID(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	unix.SetsockoptTimeval(int(end.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 30})
+	var n int
+	if err := restart(func() (err error) { n, err = unix.Read(int(end.Fd()), make([]byte, 1)); return err }); err != nil || n != 0 {
+		t.Errorf("the worker goes on serving it: %d bytes, %v", n, err)
+	}
 }
 
 // TestStuckStatementsLeaveTurns has others served while a facet's two statements are stuck.

@@ -113,8 +113,8 @@ func (w *worker) buried() {
 			ended[c] = err
 		}
 	}
+	byHand := len(w.culprit) > 0 // though its channel may have been closed since
 	clear(w.culprit)
-	byHand := len(ended) > 0
 	for _, pl := range w.places {
 		slot := w.shared.Slot(pl.index)
 		for i := range slot.Running {

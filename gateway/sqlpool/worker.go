@@ -236,27 +236,40 @@ func (w *worker) attach(ctx context.Context, c *Channel) error {
 		c.mu.Lock()
 		m, end := w.attachMessage(c), c.workerEnd
 		c.mu.Unlock()
-		err = w.callOn(ctx, conn, m, end)
-		if err == nil || errors.Is(err, errReplaced) {
+		if err = w.callOn(ctx, conn, m, end); errors.Is(err, errReplaced) {
 			return nil
 		}
-		w.mu.Lock()
-		delete(w.channels, c.id)
-		w.mu.Unlock()
 		return err
 	}
 }
 
-// detach takes a channel back.
-func (w *worker) detach(ctx context.Context, c *Channel) error {
+// detach takes a channel back. done is called once: when the process has let go of it, or is reaped.
+func (w *worker) detach(c *Channel, done func(error)) {
 	w.mu.Lock()
 	_, attached := w.channels[c.id]
-	delete(w.channels, c.id)
-	w.mu.Unlock()
-	if !attached {
-		return nil
+	delete(w.channels, c.id) // no other process gets it
+	conn, closed := w.conn, w.closed
+	m := &control.Message{Op: control.Detach, Channel: c.id, ID: w.nextCall.Add(1)}
+	if attached && conn != nil {
+		w.calls[m.ID] = done
+		w.pool.wg.Add(1) // supervise, which the pool still waits for, has not buried the process yet
 	}
-	return w.callOnce(ctx, &control.Message{Op: control.Detach, Channel: c.id}, nil)
+	w.mu.Unlock()
+	switch {
+	case !attached:
+		done(nil)
+	case conn == nil && closed:
+		done(ErrClosed)
+	case conn == nil:
+		done(errReplaced)
+	default:
+		// One that can't be told is about to die, and buried calls done. It may have no room for
+		// orders, which must not hold up who closes the channel.
+		go func() {
+			defer w.pool.wg.Done()
+			conn.Send(m, nil)
+		}()
+	}
 }
 
 // drop ends a channel that the worker has let go of.
