@@ -136,6 +136,31 @@ func TestFunctionsAreSQLites(t *testing.T) {
 	}
 }
 
+// TestPatternsLookUp has LIKE and GLOB look whether they should stop whatever they spend their time on: each of these takes
+// the steps of more looks than are let pass.
+func TestPatternsLookUp(t *testing.T) {
+	looks := 0
+	c := open(t, 256<<20, Hooks{Progress: func() bool { looks++; return looks >= 20 }})
+	c.Limit(0, 4<<20)
+	long := strings.Repeat("a", 1<<20)
+	for _, tt := range []struct{ name, expr, text, pattern string }{
+		{"a long set", "?1 GLOB ?2", long, "*[" + strings.Repeat("b", 4900) + "]z"},
+		{"a long set without a wildcard", "?1 GLOB ?2", long, "a*a[" + strings.Repeat("b", 4900) + "]z"},
+		{"a long malformed character", "?1 LIKE ?2", strings.Repeat("a", 100) + "\xc0" + strings.Repeat("\x80", 1<<20), "%a" + strings.Repeat("_", 60) + "z"},
+	} {
+		s, _, err := c.Prepare([]byte("SELECT "+tt.expr), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		looks = 0
+		v := eval(t, s, []any{tt.text, tt.pattern})
+		s.Close()
+		if !strings.Contains(v, "interrupted") {
+			t.Errorf("%s: %d looks, then %.60s", tt.name, looks, v)
+		}
+	}
+}
+
 func FuzzFunctions(f *testing.F) {
 	f.Add("hello world", "o", "x")
 	f.Add("\xc3\xa4\x80abc", "\x80", "%_[a]*?")

@@ -141,7 +141,11 @@ func (m *matcher) match(pat, s []byte) int {
 		}
 		if c == m.other {
 			if m.set != 0 {
-				if !m.inSet(&pat, &s) {
+				in := m.inSet(&pat, &s)
+				if m.stop {
+					return noWildcard
+				}
+				if !in {
 					return noMatch
 				}
 				continue
@@ -151,7 +155,12 @@ func (m *matcher) match(pat, s []byte) int {
 			}
 			escaped = len(pat)
 		}
+		before := len(s)
 		c2 := read(&s)
+		if n := before - len(s); n > 4 && m.work.done(n) { // a malformed character can be megabytes long
+			m.stop = true
+			return noWildcard
+		}
 		if c == c2 {
 			continue
 		}
@@ -191,7 +200,7 @@ func (m *matcher) wildcard(pat, s []byte) int {
 	for {
 		if c < 0x80 {
 			i := m.indexASCII(s, byte(c))
-			if i < 0 {
+			if i < 0 || m.stop {
 				return noWildcard
 			}
 			s = s[i+1:]
@@ -214,27 +223,40 @@ func (m *matcher) wildcard(pat, s []byte) int {
 	}
 }
 
+// indexChunk is how much of a text is searched at once for the two cases of a letter: the one that
+// is missing must not be looked for in all of a text each time that the other one is found.
+const indexChunk = 1 << 10
+
 func (m *matcher) indexASCII(s []byte, c byte) int {
-	i := bytes.IndexByte(s, c)
-	if !m.noCase {
-		return i
-	}
 	other := c
-	switch {
-	case c >= 'a' && c <= 'z':
-		other = c - 'a' + 'A'
-	case c >= 'A' && c <= 'Z':
-		other = c - 'A' + 'a'
+	if m.noCase {
+		switch {
+		case c >= 'a' && c <= 'z':
+			other = c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z':
+			other = c - 'A' + 'a'
+		}
 	}
-	if other != c {
+	for at := 0; at < len(s); at += indexChunk {
+		chunk := s[at:min(at+indexChunk, len(s))]
+		i := bytes.IndexByte(chunk, c)
+		if other != c {
+			if i >= 0 {
+				chunk = chunk[:i]
+			}
+			if j := bytes.IndexByte(chunk, other); j >= 0 {
+				i = j
+			}
+		}
 		if i >= 0 {
-			s = s[:i]
+			return at + i
 		}
-		if j := bytes.IndexByte(s, other); j >= 0 {
-			return j
+		if m.work.done(indexChunk / 16) {
+			m.stop = true
+			return -1
 		}
 	}
-	return i
+	return -1
 }
 
 // wildcardSet handles a set that follows a wildcard at once; pat stands behind its [.
@@ -249,8 +271,14 @@ func (m *matcher) wildcardSet(pat, s []byte) int {
 	return noWildcard
 }
 
-// inSet matches one character against a set of GLOB's, behind its [.
+// inSet matches one character against a set of GLOB's, behind its [. It counts as work what it reads.
 func (m *matcher) inSet(pat, s *[]byte) bool {
+	before := len(*pat) + len(*s)
+	defer func() {
+		if m.work.done(before - len(*pat) - len(*s)) {
+			m.stop = true
+		}
+	}()
 	c := read(s)
 	if c == 0 {
 		return false
@@ -281,6 +309,5 @@ func (m *matcher) inSet(pat, s *[]byte) bool {
 		}
 		c2 = read(pat)
 	}
-	m.work.done(1)
 	return c2 != 0 && seen != invert
 }
