@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,66 @@ func TestPatternsLookUp(t *testing.T) {
 			t.Errorf("%s: %d looks, then %.60s", tt.name, looks, v)
 		}
 	}
+}
+
+// TestLongSets has a set of megabytes take no memory beside SQLite's, stop while it is read, and mean what SQLite's own does.
+func TestLongSets(t *testing.T) {
+	words := func(from, to rune) string {
+		var b strings.Builder
+		for r := from; r < to; r++ {
+			b.WriteRune(r)
+		}
+		return b.String()
+	}
+	p := newPair(t)
+	sets := []string{words(' ', 0x400), words(0x7f0, 0x900), words(0xfff0, 0x10100), words(0xc0, 0x180) + "\x80", words('a', 0x120) + "\xc3", strings.Repeat("\x80\xc3", 40), strings.Repeat("\xf8\x88\x80\x80\x80", 20) + "é"}
+	for _, set := range sets {
+		for _, s := range []any{"éxé", "\u0800x\u07ff", "\U00010000x\uffff", "\x80x\x80", "\xc3x\xc3", "\xc3", "ąxą", "éé", "\xe0\x82\x80x\xe0\x82\x80", "\xc3\xa9\x80x", "\xf8\x88\x80\x80\x80x\xf8\x88\x80\x80\x80"} {
+			for _, e := range []string{"trim(?1, ?2)", "ltrim(?1, ?2)", "rtrim(?1, ?2)", "unhex('61' || ?1 || '62', ?2)", "unhex('61' || ?1 || '62', ?2 || 'x')"} {
+				p.compare(t, e, s, set)
+			}
+		}
+	}
+	stop := false
+	c := open(t, 256<<20, Hooks{Progress: func() bool { return stop }})
+	c.Limit(0, 4<<20)
+	for _, tt := range []struct{ expr, set string }{
+		{"trim('x', ?1)", strings.Repeat("\x80", 4<<20-1)}, {"trim('x', ?1)", strings.Repeat("é", 2<<20-1)}, {"trim('x', ?1)", strings.Repeat("\xc3\x80\x80", 1<<20)},
+		{"unhex('61', ?1)", strings.Repeat("g", 4<<20-1)}, {"unhex('61', ?1)", strings.Repeat("é", 2<<20-1)},
+	} {
+		s, _, err := c.Prepare([]byte("SELECT "+tt.expr), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.BindText(1, []byte(tt.set)); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := s.Step(); err != nil {
+			t.Error(err)
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%s of a set of %.2q… takes %d bytes of Go's memory", tt.expr, tt.set, n)
+		}
+		s.Close()
+		stop = true
+		if v := eval(t, mustPrepare(t, c, "SELECT "+tt.expr), []any{tt.set}); !strings.Contains(v, "interrupted") {
+			t.Errorf("%s of a set of %.2q…: %.60s", tt.expr, tt.set, v)
+		}
+		stop = false
+	}
+}
+
+func mustPrepare(t testing.TB, c *Conn, sql string) *Stmt {
+	t.Helper()
+	s, _, err := c.Prepare([]byte(sql), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
 }
 
 func FuzzFunctions(f *testing.F) {

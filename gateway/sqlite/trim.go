@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"bytes"
-	"sort"
 
 	lib "modernc.org/sqlite/lib"
 )
@@ -26,7 +25,11 @@ func trim(f call, left, right bool) {
 	if i := bytes.IndexByte(set, 0); i >= 0 { // the set is read as a C string
 		set = set[:i]
 	}
-	chars := newCharset(set)
+	chars, stop := newCharset(set, f)
+	if stop {
+		f.interrupted()
+		return
+	}
 	if left {
 		for len(s) > 0 {
 			n, stop := chars.prefix(s, f)
@@ -56,44 +59,67 @@ func trim(f call, left, right bool) {
 	f.resultText(s)
 }
 
+// shortSet is the length of a set, in bytes, up to which it is not worth a table for its long characters.
+const shortSet = 64
+
+// bits is a set of numbers. Tables of it are all that is made of a set of characters, so that
+// one of megabytes takes no more memory of Go's, which no account is charged for, than a short one.
+type bits []uint64
+
+func (b bits) has(i uint32) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+func (b bits) add(i uint32)      { b[i/64] |= 1 << (i % 64) }
+
+// payloadBits is how many bits a character carries whose first byte announces so many bytes.
+var payloadBits = [5]int{2: 11, 3: 16, 4: 21}
+
 // charset is a set of characters as SQLite splits a text into them: a byte
 // under 0xc0, or one above with all continuation bytes that follow.
 type charset struct {
-	// Where every character is of the length that its first byte announces, none
-	// is a prefix or suffix of another, and one look tells.
+	set []byte
+	// Where no character is a prefix or suffix of another, one look tells. That is so where all are single
+	// bytes, or all of the length that the first byte announces. Else the set is gone through in the order
+	// given, and the first character that fits counts.
 	regular bool
-	ascii   [4]uint64
-	multi   []uint32 // sorted: the bytes of a longer character, the first one highest
-
-	chars [][]byte // otherwise: in the order given, the first that fits counts
+	long    bool // it has characters of several bytes
+	single  [4]uint64
+	multi   [5]bits // by length: the bits that the bytes carry, which tell one character from another of its length
 }
 
-func newCharset(set []byte) *charset {
-	c := &charset{regular: true}
+func newCharset(set []byte, f call) (c *charset, stop bool) {
+	c = &charset{set: set}
+	odd := false // single bytes that announce another length
 	for rest := set; len(rest) > 0; {
 		n := charLen(rest)
+		if f.done(n) {
+			return nil, true
+		}
 		char := rest[:n]
 		rest = rest[n:]
 		switch {
-		case n == 1 && char[0] < 0x80:
-			c.ascii[char[0]/64] |= 1 << (char[0] % 64)
-		case n >= 2 && n == announced(char[0]):
-			c.multi = append(c.multi, pack(char))
+		case n == 1:
+			odd = odd || char[0] >= 0x80
+			bits(c.single[:]).add(uint32(char[0]))
+		case len(set) > shortSet && n == announced(char[0]):
+			c.long = true
+			if c.multi[n] == nil {
+				c.multi[n] = make(bits, 1<<payloadBits[n]/64)
+			}
+			c.multi[n].add(payload(char))
 		default:
-			c.regular = false
+			return c, false
 		}
 	}
-	if c.regular {
-		sort.Slice(c.multi, func(i, j int) bool { return c.multi[i] < c.multi[j] })
-		return c
+	c.regular = !odd || !c.long
+	return c, false
+}
+
+// payload is the bits that a character's bytes carry which is of the length that the first announces.
+func payload(char []byte) uint32 {
+	v := utf8First(char[0])
+	for _, b := range char[1:] {
+		v = v<<6 | uint32(b&0x3f)
 	}
-	c.multi = nil
-	for rest := set; len(rest) > 0; {
-		n := charLen(rest)
-		c.chars = append(c.chars, rest[:n:n])
-		rest = rest[n:]
-	}
-	return c
+	return v
 }
 
 // charLen is the length of the first character as SQLite sees it.
@@ -124,62 +150,54 @@ func announced(b byte) int {
 	return 0
 }
 
-func pack(b []byte) (v uint32) {
-	for _, x := range b {
-		v = v<<8 | uint32(x)
-	}
-	return v
-}
-
 func (c *charset) has(char []byte) bool {
 	if len(char) == 1 {
-		return char[0] < 0x80 && c.ascii[char[0]/64]&(1<<(char[0]%64)) != 0
+		return bits(c.single[:]).has(uint32(char[0]))
 	}
-	v := pack(char)
-	i := sort.Search(len(c.multi), func(i int) bool { return c.multi[i] >= v })
-	return i < len(c.multi) && c.multi[i] == v
+	return c.multi[len(char)].has(payload(char))
 }
 
 // prefix is the length of a character of the set that s begins with, 0 for none.
 func (c *charset) prefix(s []byte, f call) (n int, stop bool) {
-	if c.regular {
+	if !c.regular {
+		return c.first(f, func(char []byte) bool { return bytes.HasPrefix(s, char) })
+	}
+	if n = 1; c.long {
 		n = announced(s[0])
-		if n == 0 || n > len(s) || !c.has(s[:n]) {
-			n = 0
-		}
-		return n, f.done(1)
 	}
-	for i, char := range c.chars {
-		if bytes.HasPrefix(s, char) {
-			return len(char), f.done(i + 1)
-		}
-		if i%1024 == 1023 && f.done(1024) {
-			return 0, true
-		}
+	if n == 0 || n > len(s) || n > 1 && charLen(s[:n]) != n || !c.has(s[:n]) {
+		n = 0
 	}
-	return 0, f.done(len(c.chars) % 1024)
+	return n, f.done(1)
 }
 
 // suffix is the length of a character of the set that s ends with, 0 for none.
 func (c *charset) suffix(s []byte, f call) (n int, stop bool) {
-	if c.regular {
-		for n = 1; n < 4 && n < len(s) && continuation(s[len(s)-n]); n++ {
-		}
-		char := s[len(s)-n:]
-		if announced(char[0]) != n || !c.has(char) {
-			n = 0
-		}
-		return n, f.done(1)
+	if !c.regular {
+		return c.first(f, func(char []byte) bool { return bytes.HasSuffix(s, char) })
 	}
-	for i, char := range c.chars {
-		if bytes.HasSuffix(s, char) {
-			return len(char), f.done(i + 1)
-		}
-		if i%1024 == 1023 && f.done(1024) {
+	n = 1
+	for c.long && n < 4 && n < len(s) && continuation(s[len(s)-n]) {
+		n++
+	}
+	if char := s[len(s)-n:]; c.long && announced(char[0]) != n || !c.has(char) {
+		n = 0
+	}
+	return n, f.done(1)
+}
+
+// first is the length of the set's first character that fits, 0 for none.
+func (c *charset) first(f call, fits func(char []byte) bool) (n int, stop bool) {
+	for rest := c.set; len(rest) > 0; rest = rest[n:] {
+		n = charLen(rest)
+		if f.done(n) {
 			return 0, true
 		}
+		if fits(rest[:n]) {
+			return n, false
+		}
 	}
-	return 0, f.done(len(c.chars) % 1024)
+	return 0, false
 }
 
 // unhex decodes hexadecimal digits; characters of the second argument may stand
@@ -195,7 +213,11 @@ func unhex(f call) {
 			return
 		}
 	}
-	ignored := newRuneSet(pass)
+	ignored, stop := newRuneSet(pass, f)
+	if stop {
+		f.interrupted()
+		return
+	}
 	out := f.output((len(s) + 1) / 2)
 	if out == nil {
 		return
@@ -213,8 +235,12 @@ func unhex(f call) {
 		high, isHex := hexDigit(s[0])
 		if !isHex {
 			char, n := readUTF8(s)
-			if !ignored.has(char) {
+			has, stop := ignored.has(char, f)
+			if !has {
 				drop()
+				if stop {
+					f.interrupted()
+				}
 				return
 			}
 			s = s[n:]
@@ -246,22 +272,57 @@ func hexDigit(b byte) (byte, bool) {
 }
 
 // runeSet is a set of characters by number, as SQLite decodes them.
-type runeSet []uint32
-
-func newRuneSet(set []byte) runeSet {
-	var r runeSet
-	for len(set) > 0 {
-		char, n := readUTF8(set)
-		r = append(r, char)
-		set = set[n:]
-	}
-	sort.Slice(r, func(i, j int) bool { return r[i] < r[j] })
-	return r
+type runeSet struct {
+	set   []byte
+	first [4]uint64 // of the numbers up to 255
+	table bits      // of those below maxRune, for a long set
+	more  bool      // it has others, for which it is gone through
 }
 
-func (r runeSet) has(char uint32) bool {
-	i := sort.Search(len(r), func(i int) bool { return r[i] >= char })
-	return i < len(r) && r[i] == char
+// maxRune is the end of the numbers that a table is made for: all that well-formed UTF-8 has.
+const maxRune = 1 << 21
+
+func newRuneSet(set []byte, f call) (r *runeSet, stop bool) {
+	r = &runeSet{set: set}
+	for len(set) > 0 {
+		char, n := readUTF8(set)
+		if f.done(n) {
+			return nil, true
+		}
+		set = set[n:]
+		switch {
+		case char < 256:
+			bits(r.first[:]).add(char)
+		case len(r.set) > shortSet && char < maxRune:
+			if r.table == nil {
+				r.table = make(bits, maxRune/64)
+			}
+			r.table.add(char)
+		default:
+			r.more = true
+		}
+	}
+	return r, false
+}
+
+func (r *runeSet) has(char uint32, f call) (has, stop bool) {
+	if char < 256 {
+		return bits(r.first[:]).has(char), false
+	}
+	if r.table.has(char) || !r.more {
+		return r.table.has(char), false
+	}
+	for rest := r.set; len(rest) > 0; {
+		c, n := readUTF8(rest)
+		if f.done(n) {
+			return false, true
+		}
+		if c == char {
+			return true, false
+		}
+		rest = rest[n:]
+	}
+	return false, false
 }
 
 // utf8First is the part of a character that each first byte from 0xc0 on carries,
