@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -179,7 +180,7 @@ func (s *socket) answerBefore(t time.Time) { s.Conn.SetReadDeadline(t) }
 
 func (s *socket) Read(p []byte) (int, error) {
 	if !s.spoke.Load() {
-		if _, err := wire.ReadAnswer(s.Conn); err != nil {
+		if _, err := wire.ReadAnswer(untilReset{s.Conn}); err != nil {
 			s.mute.CompareAndSwap(nil, &err)
 			s.note(err)
 			return 0, err
@@ -197,11 +198,31 @@ func (s *socket) Write(p []byte) (int, error) {
 		first := append(s.hello, p...)
 		s.hello = nil
 		n, err := s.Conn.Write(first)
-		s.note(err)
-		return max(0, n-(len(first)-len(p))), err
+		return s.sent(max(0, n-(len(first)-len(p))), len(p), err)
 	}
 	n, err := s.Conn.Write(p)
+	return s.sent(n, len(p), err)
+}
+
+// sent is the outcome of a write. One to a process that has gone before it spoke counts as done: what it left to be
+// read says more of why.
+func (s *socket) sent(n, all int, err error) (int, error) {
+	if !s.spoke.Load() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		return all, nil
+	}
 	s.note(err)
+	return n, err
+}
+
+// untilReset is a connection whose reset is its end: so the kernel tells of a peer that closed it with
+// something unread.
+type untilReset struct{ io.Reader }
+
+func (r untilReset) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, syscall.ECONNRESET) {
+		err = io.EOF
+	}
 	return n, err
 }
 

@@ -110,13 +110,15 @@ func (in *instance) openData(ns *registry.Namespace, pair *sqlpool.Pair) {
 		close(in.decided)
 		return
 	}
-	ctx, cancel := context.WithTimeout(in.ctx, startTime)
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
-	s, err := in.settle(ctx, ns)
+	s, err := in.settle(ctx, ns) // whatever becomes of the process: that it was asked for is remembered
 	in.refused = err
 	close(in.decided)
 	if err == nil {
+		stop := context.AfterFunc(in.ctx, cancel)
 		err = in.attach(ctx, s, pair)
+		stop()
 	}
 	if err == nil {
 		return

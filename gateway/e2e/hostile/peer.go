@@ -99,7 +99,9 @@ func (p *peer) reply(s *stream, body string) {
 func (p *peer) endless(s *stream, first, more string) {
 	go func() {
 		p.send(s.id, 0, []byte(first))
-		for block := []byte(strings.Repeat(more, 32)); p.send(s.id, 0, block); {
+		block := []byte(strings.Repeat(more, 32))
+		// Within the stream's window: past that it would be something else that is broken.
+		for sent := 0; sent < 200<<10 && p.send(s.id, 0, block); sent += len(block) {
 		}
 	}()
 }
