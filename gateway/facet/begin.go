@@ -3,13 +3,11 @@ package facet
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -17,9 +15,6 @@ import (
 
 // askTime is how long a start function may take to say how a child starts.
 const askTime = 60 * time.Second
-
-// codeTime is how long the bytes of a child's code may take, beyond askTime.
-const codeTime = 60 * time.Second
 
 // ask calls the start function of a child and makes a spec of its answer.
 func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
@@ -72,7 +67,6 @@ func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 		}
 		return nil, &problem.Error{Code: problem.FacetStart, Message: "its supervisor's start function failed: " + clip(a.Error.Message), Stack: a.Error.Stack}
 	}
-	st.SetDeadline(time.Now().Add(askTime + codeTime))
 	return p.spec.derive(ctx, n, a, r)
 }
 
@@ -86,7 +80,7 @@ func isTimeout(err error) bool {
 
 // gated reads from a facet through its output gate.
 type gated struct {
-	r    io.Reader
+	r    sender
 	gate func() error
 }
 
@@ -103,7 +97,7 @@ const maxGiven = 1 << 20
 
 // derive makes the spec of a child from its parent's and what the parent's start function
 // answered; what it needs of the code follows on r.
-func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r io.Reader) (*Spec, error) {
+func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r gated) (*Spec, error) {
 	given := len(a.Props)
 	for _, m := range []map[string]string{a.Env, a.Secrets} {
 		for k, v := range m {
@@ -201,7 +195,7 @@ func deriveRows(own, given int64) (int64, error) {
 const minMemory = 16 << 20
 
 // code turns what a start function named into a bundle, for the facet of that key.
-func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (bundle, app string, version int, err error) {
+func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r gated) (bundle, app string, version int, err error) {
 	switch c.Kind {
 	case wire.CodeApp:
 		var v *registry.Version
@@ -215,20 +209,10 @@ func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (b
 		}
 		return v.Bundle, v.App, v.Version, nil
 	case wire.CodeExecutable:
-		if c.Size <= 0 || c.Size > wire.MaxExecutable {
-			return "", "", 0, problem.New(problem.BadRequest, "an executable of %d bytes; 1 to %d are allowed", c.Size, wire.MaxExecutable)
-		}
-		hash, _, err := m.Bundles.Put(ctx, io.LimitReader(r, c.Size), wire.MaxExecutable, m.CheckExecutable)
-		if err != nil {
-			return "", "", 0, problem.New(problem.BadRequest, "the executable: %v", err)
-		}
-		return hash, "", 0, nil
+		hash, err := m.putExecutable(ctx, k, c, r)
+		return hash, "", 0, err
 	case wire.CodeSource:
-		files, err := readSource(c, r)
-		if err != nil {
-			return "", "", 0, err
-		}
-		hash, found, err := m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
+		hash, found, err := m.buildSource(ctx, k, c, r)
 		if err != nil {
 			return "", "", 0, err
 		}
@@ -238,22 +222,6 @@ func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r io.Reader) (b
 		return hash, "", 0, nil
 	}
 	return "", "", 0, problem.New(problem.BadRequest, "the start function gave no code")
-}
-
-// readSource reads a source: a JSON object from file names to texts.
-func readSource(c *wire.Code, r io.Reader) (map[string]string, error) {
-	if c.Size <= 0 || c.Size > wire.MaxSource {
-		return nil, problem.New(problem.BuildFailed, "a source of %s; at most %s are allowed", sizeText(c.Size), sizeText(wire.MaxSource))
-	}
-	raw := make([]byte, c.Size)
-	if _, err := io.ReadFull(r, raw); err != nil {
-		return nil, errStarterGone
-	}
-	var files map[string]string
-	if err := json.Unmarshal(raw, &files); err != nil {
-		return nil, problem.New(problem.BadRequest, "the source is no object of files: %v", err)
-	}
-	return files, nil
 }
 
 // maxShown is how many diagnostics an error's message shows.

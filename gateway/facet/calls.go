@@ -14,7 +14,6 @@ import (
 
 	"github.com/hashicorp/yamux"
 
-	"github.com/facetgateway/fgw/gateway/build"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/relay"
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -256,7 +255,7 @@ func (n *node) serve(w http.ResponseWriter, r *http.Request, s *starter, q *rela
 }
 
 // answer answers a question (wire: CALLS §1).
-func (in *instance) answer(st *yamux.Stream, r io.Reader, c *wire.Call) {
+func (in *instance) answer(st *yamux.Stream, r gated, c *wire.Call) {
 	defer st.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -295,7 +294,7 @@ func writeAnswer(w io.Writer, a *wire.Answer) error {
 	return err
 }
 
-func (in *instance) question(ctx context.Context, r io.Reader, c *wire.Call) (*wire.Answer, error) {
+func (in *instance) question(ctx context.Context, r gated, c *wire.Call) (*wire.Answer, error) {
 	if !in.spec.Start.Children {
 		return nil, errNoChildren
 	}
@@ -321,15 +320,14 @@ func (in *instance) question(ctx context.Context, r io.Reader, c *wire.Call) (*w
 }
 
 // check builds a source and says what is wrong with it.
-func (in *instance) check(ctx context.Context, r io.Reader, c *wire.Call) (*wire.Answer, error) {
+func (in *instance) check(ctx context.Context, r gated, c *wire.Call) (*wire.Answer, error) {
 	if c.Code == nil || c.Code.Kind != wire.CodeSource {
 		return nil, problem.New(problem.BadRequest, "only a source can be checked")
 	}
-	files, err := readSource(c.Code, r)
-	if err != nil {
-		return nil, err
+	_, found, err := in.m.buildSource(ctx, in.key, c.Code, r)
+	if errors.Is(err, errStarterGone) {
+		return nil, problem.New(problem.BadRequest, "the source ended before it was whole")
 	}
-	_, found, err := in.m.Builder.Build(build.WithOwner(ctx, in.key.owner()), files)
 	if err != nil {
 		return nil, err
 	}

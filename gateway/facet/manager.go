@@ -67,6 +67,7 @@ type Manager struct {
 	exchanges *exchanges
 	alarms    *alarms
 	metrics   *metrics
+	intake    *intake
 	workers   atomic.Int64 // numbers the dynamic workers that have no id
 	standbys  *standbys
 
@@ -100,7 +101,7 @@ func (t *Target) key() key {
 
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
-	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
+	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), intake: newIntake(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
 	m.standbys = newStandbys(c.Log, func(ctx context.Context, k kind) (*process, error) {
 		p, err := newProcess(k)
 		if err == nil {

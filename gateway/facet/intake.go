@@ -1,0 +1,158 @@
+package facet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/facetgateway/fgw/gateway/build"
+	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/sdk/wire"
+)
+
+const (
+	// codeTime is how long the bytes of a child's code may take.
+	codeTime = 60 * time.Second
+	// codesAtOnce is how many sources and executables one object may hand over at once. The others wait: a supervisor's own
+	// crowd delays only itself.
+	codesAtOnce = 4
+	// maxSourceMemory is what all sources together may take that are being read or built; taken apart, each takes some three times
+	// as much. Past it one is refused, as all that the gateway's memory has no room for.
+	maxSourceMemory = 128 << 20
+)
+
+// errNoRoom is told where sources take all the memory that they may.
+var errNoRoom = &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the gateway is reading as much source code as it may; try again"}
+
+// intake bounds the code that supervisors hand over. What they say of its size bounds what is read, and sizes nothing.
+type intake struct {
+	mu      sync.Mutex
+	objects map[string]*turns // guarded by mu
+	bytes   int64             // of sources that are held; guarded by mu
+}
+
+// turns are an object's.
+type turns struct {
+	slots chan struct{}
+	users int // who holds or awaits one; guarded by intake.mu
+}
+
+func newIntake() *intake { return &intake{objects: map[string]*turns{}} }
+
+// enter waits for the object's turn. leave gives it back.
+func (i *intake) enter(ctx context.Context, owner string) (leave func(), err error) {
+	i.mu.Lock()
+	t := i.objects[owner]
+	if t == nil {
+		t = &turns{slots: make(chan struct{}, codesAtOnce)}
+		i.objects[owner] = t
+	}
+	t.users++
+	i.mu.Unlock()
+	forget := func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(i.objects, owner)
+		}
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return func() { <-t.slots; forget() }, nil
+	case <-ctx.Done():
+		forget()
+		return nil, ctx.Err()
+	}
+}
+
+// take counts n bytes of a source, if there is room; a negative n gives them back.
+func (i *intake) take(n int64) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if n > 0 && i.bytes+n > maxSourceMemory {
+		return false
+	}
+	i.bytes += n
+	return true
+}
+
+// sender is where code comes from: a facet's stream.
+type sender interface {
+	io.Reader
+	SetReadDeadline(time.Time) error
+}
+
+// buildSource takes a source from a facet of that key and builds it, or says what is wrong with it.
+func (m *Manager) buildSource(ctx context.Context, k key, c *wire.Code, r gated) (hash string, found []wire.Diagnostic, err error) {
+	leave, err := m.intake.enter(ctx, k.owner())
+	if err != nil {
+		return "", nil, err
+	}
+	defer leave() // with the build: until then the source is held
+	files, held, err := m.intake.readSource(c, r)
+	defer m.intake.take(-held)
+	if err != nil {
+		return "", nil, err
+	}
+	return m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
+}
+
+// sourceStep is how much of a source is read between two looks at the budget.
+const sourceStep = 64 << 10
+
+// readSource reads a source: a JSON object from file names to texts. held is what it took of the budget, whether it was read or not.
+func (i *intake) readSource(c *wire.Code, r gated) (files map[string]string, held int64, err error) {
+	if c.Size <= 0 || c.Size > wire.MaxSource {
+		return nil, 0, problem.New(problem.BuildFailed, "a source of %s; at most %s are allowed", sizeText(c.Size), sizeText(wire.MaxSource))
+	}
+	r.r.SetReadDeadline(time.Now().Add(codeTime))
+	var raw []byte
+	for int64(len(raw)) < c.Size {
+		step := min(sourceStep, c.Size-int64(len(raw)))
+		if !i.take(step) {
+			return nil, held, errNoRoom
+		}
+		held += step
+		old := len(raw)
+		raw = append(raw, make([]byte, step)...) // grows by what has come, never by what was announced
+		if _, err := io.ReadFull(r, raw[old:]); err != nil {
+			return nil, held, codeLost(err)
+		}
+	}
+	if err := json.Unmarshal(raw, &files); err != nil {
+		return nil, held, problem.New(problem.BadRequest, "the source is no object of files: %v", err)
+	}
+	return files, held, nil
+}
+
+// codeLost words why the bytes of a code did not come.
+func codeLost(err error) error {
+	if isTimeout(err) {
+		return problem.New(problem.FacetTimeout, "the code did not come whole within %s", codeTime)
+	}
+	return errStarterGone
+}
+
+// putExecutable takes an executable from a facet of that key and keeps it.
+func (m *Manager) putExecutable(ctx context.Context, k key, c *wire.Code, r gated) (hash string, err error) {
+	if c.Size <= 0 || c.Size > wire.MaxExecutable {
+		return "", problem.New(problem.BadRequest, "an executable of %d bytes; 1 to %d are allowed", c.Size, wire.MaxExecutable)
+	}
+	leave, err := m.intake.enter(ctx, k.owner())
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	r.r.SetReadDeadline(time.Now().Add(codeTime))
+	hash, _, err = m.Bundles.Put(ctx, io.LimitReader(r, c.Size), wire.MaxExecutable, m.CheckExecutable)
+	switch {
+	case isTimeout(err) && !errors.Is(err, context.DeadlineExceeded):
+		return "", codeLost(err)
+	case err != nil:
+		return "", problem.New(problem.BadRequest, "the executable: %v", err)
+	}
+	return hash, nil
+}
