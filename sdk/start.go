@@ -25,6 +25,7 @@ type Start struct {
 	// Egress is where the child's outgoing requests go.
 	Egress Egress
 	// Children lets the child have children of its own; a tree is at most four deep, its root included.
+	// A dynamic worker can't have any.
 	Children bool
 }
 

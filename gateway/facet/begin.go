@@ -98,6 +98,9 @@ const maxGiven = 1 << 20
 // derive makes the spec of a child from its parent's and what the parent's start function
 // answered; what it needs of the code follows on r.
 func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r gated) (*Spec, error) {
+	if n.nameless && a.Children {
+		return nil, problem.New(problem.BadRequest, "a dynamic worker has no name, and so no place for children: start it without Children, or as a child with a name")
+	}
 	given := len(a.Props)
 	for _, m := range []map[string]string{a.Env, a.Secrets} {
 		for k, v := range m {
