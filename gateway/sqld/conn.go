@@ -175,6 +175,7 @@ func (c *conn) close() {
 	c.cache = nil
 	c.trusted = true
 	c.Conn.Close()
+	c.afterCommit()
 }
 
 // authorize is the connection's authorizer.
@@ -293,12 +294,28 @@ func (c *conn) forget(s *statement) {
 	s.Close()
 }
 
-// done ends a statement's execution.
+// done ends a statement's execution. That commits where the statement has written all its rows, but not
+// all that it returns of them were taken.
 func (c *conn) done(s *statement) {
 	if s.cached {
 		s.Reset()
 	} else {
 		s.Close()
+	}
+	if c.committing {
+		c.countLate()
+		c.afterCommit()
+	}
+}
+
+// countLate counts a commit of which SQLite has not told, since it does so where a statement comes to its end only.
+func (c *conn) countLate() {
+	task, trusted, before := c.task, c.trusted, c.db.slot.Load().Committed.Load()
+	c.task, c.trusted = nil, true // the task may be told to stop, which this must not be
+	c.Exec("SELECT 1")
+	c.task, c.trusted = task, trusted
+	if c.db.slot.Load().Committed.Load() == before { // there was no memory even for that: one commit too many does no harm
+		c.committed(int(c.db.walPages.Load()))
 	}
 }
 
