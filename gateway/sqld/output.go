@@ -130,6 +130,10 @@ func (t *task) settled() {
 // row adds the statement's current row to the answer.
 func (t *task) row(s *statement) error {
 	o := &t.out
+	// SQLite holds a value once however many columns show it: their sum is looked at before any is copied.
+	if n := s.bytes(); n > sqlchan.MaxPacket-rowsHead {
+		return t.longRow(s, n)
+	}
 	if o.rows == 0 {
 		if len(o.buf) > maxBatch/2 {
 			if err := t.flush(); err != nil {
@@ -143,20 +147,9 @@ func (t *task) row(s *statement) error {
 	at := len(o.buf)
 	o.buf = appendRow(o.buf, s)
 	o.rows++
-	t.stats.rows++
-	t.stats.bytes += int64(len(o.buf) - at)
-	limits := t.db.limits()
-	if t.stats.bytes > limits.Result {
+	if err := t.countRow(len(o.buf) - at); err != nil {
 		o.buf, o.rows = o.buf[:at], o.rows-1
-		return failure(sqlchan.CodeResultLimit, "the result is larger than "+size(limits.Result))
-	}
-	if limits.Rows > 0 && t.stats.rows > limits.Rows {
-		o.buf, o.rows = o.buf[:at], o.rows-1
-		return failure(sqlchan.CodeResultLimit, "the result has more rows than the limit rows="+strconv.FormatInt(limits.Rows, 10))
-	}
-	if len(o.buf)-at > sqlchan.MaxMessage-16 {
-		o.buf, o.rows = o.buf[:at], o.rows-1
-		return failure(sqlchan.CodeResultLimit, "a row of the result is larger than "+size(sqlchan.MaxMessage))
+		return err
 	}
 	if len(o.buf)-o.start > sqlchan.MaxPacket-3 {
 		return t.splitRows(at)
@@ -165,6 +158,59 @@ func (t *task) row(s *statement) error {
 		return t.flush()
 	}
 	return nil
+}
+
+// countRow counts a row of n bytes, and tells of one too many or too long.
+func (t *task) countRow(n int) error {
+	t.stats.rows++
+	t.stats.bytes += int64(n)
+	return t.tooMuch(n)
+}
+
+func (t *task) tooMuch(n int) error {
+	limits := t.db.limits()
+	switch {
+	case t.stats.bytes > limits.Result:
+		return failure(sqlchan.CodeResultLimit, "the result is larger than "+size(limits.Result))
+	case limits.Rows > 0 && t.stats.rows > limits.Rows:
+		return failure(sqlchan.CodeResultLimit, "the result has more rows than the limit rows="+strconv.FormatInt(limits.Rows, 10))
+	case n > sqlchan.MaxMessage-16:
+		return failure(sqlchan.CodeResultLimit, "a row of the result is larger than "+size(sqlchan.MaxMessage))
+	}
+	return nil
+}
+
+// longRow sends a row that no packet holds, of n bytes and what tells its values apart, in a message of its own.
+// It is copied once, when there is room for it.
+func (t *task) longRow(s *statement, n int) error {
+	if err := t.countRow(n); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if cap(t.out.buf) > 4*sqlchan.MaxPacket { // not kept while the client is waited for
+		t.out.buf = nil
+	}
+	room := 1 + n + s.width*(1+binary.MaxVarintLen64)
+	if !t.ch.hold(room) {
+		return failure(sqlchan.CodeMemoryLimit, "too many large rows wait for their clients")
+	}
+	defer t.ch.letGo(room)
+	message := appendRow(append(make([]byte, 0, room), 1), s) // one row
+	t.stats.bytes += int64(len(message) - 1 - n)
+	if err := t.tooMuch(len(message) - 1); err != nil {
+		return err
+	}
+	if err := t.takeCredit(); err != nil {
+		return err
+	}
+	had := t.turn >= 0
+	err := t.sendLong(sqlchan.Rows, message)
+	if err == nil && had && t.turn < 0 {
+		err = t.takeTurn()
+	}
+	return err
 }
 
 // splitRows sends the rows before the one at at, then that one alone.
@@ -336,6 +382,17 @@ func (t *task) sendLast() error {
 		}
 	}
 	return t.sendAll()
+}
+
+// bytes is how much the texts and blobs of the statement's current row take together.
+func (s *statement) bytes() (n int) {
+	for i := range s.width {
+		switch s.ColumnKind(i) {
+		case sqlite.KindText, sqlite.KindBlob:
+			n += s.ColumnBytes(i)
+		}
+	}
+	return n
 }
 
 func appendRow(b []byte, s *statement) []byte {

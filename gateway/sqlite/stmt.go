@@ -189,6 +189,9 @@ func (s *Stmt) ColumnBlob(i int) []byte {
 	return bytesAt(p, int(lib.Xsqlite3_column_bytes(s.c.tls, s.p, int32(i))))
 }
 
+// ColumnBytes is the length of a TEXT or a BLOB.
+func (s *Stmt) ColumnBytes(i int) int { return int(lib.Xsqlite3_column_bytes(s.c.tls, s.p, int32(i))) }
+
 // Scanned is how many rows the statement stepped over in full scans since the last call.
 func (s *Stmt) Scanned() int64 {
 	return int64(lib.Xsqlite3_stmt_status(s.c.tls, s.p, lib.SQLITE_STMTSTATUS_FULLSCAN_STEP, 1))
