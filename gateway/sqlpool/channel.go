@@ -34,7 +34,6 @@ type Channel struct {
 	facetEnd  *os.File
 	workerEnd *os.File // a duplicate for the next worker
 	epoch     uint32
-	suspected []time.Time // when its worker died while a statement of it ran
 	err       error
 	ended     bool
 	disposed  bool
@@ -242,25 +241,4 @@ func (c *Channel) dispose() {
 		}
 	}
 	c.w.leavePlace(c.place)
-}
-
-const (
-	// suspectTimes deaths of its worker within suspectWindow, each while a
-	// statement of it ran, end a channel: one of those statements is the likely cause.
-	suspectTimes  = 3
-	suspectWindow = time.Minute
-)
-
-// suspect notes that the worker died while a statement of the channel ran.
-func (c *Channel) suspect(at time.Time) (culprit bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	recent := c.suspected[:0]
-	for _, t := range c.suspected {
-		if at.Sub(t) < suspectWindow {
-			recent = append(recent, t)
-		}
-	}
-	c.suspected = append(recent, at)
-	return len(c.suspected) >= suspectTimes
 }

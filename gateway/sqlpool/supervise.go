@@ -3,6 +3,8 @@ package sqlpool
 import (
 	"fmt"
 	"time"
+
+	"github.com/facetgateway/fgw/gateway/sqld/control"
 )
 
 // grace is how long past its deadline a statement may stay before its worker is killed.
@@ -115,14 +117,21 @@ func (w *worker) buried() {
 	}
 	byHand := len(w.culprit) > 0 // though its channel may have been closed since
 	clear(w.culprit)
+	w.acquit(at)
 	for _, pl := range w.places {
 		slot := w.shared.Slot(pl.index)
+		var ran []*control.Running
 		for i := range slot.Running {
-			if slot.Running[i].Seq.Load() == 0 || byHand {
-				continue
+			if slot.Running[i].Seq.Load() != 0 && !byHand {
+				ran = append(ran, &slot.Running[i])
 			}
-			if c := w.channels[slot.Running[i].Channel.Load()]; c != nil && c.suspect(at) {
-				ended[c] = fmt.Errorf("%w: it died %d times within %v while a statement of this channel ran", ErrStuck, suspectTimes, suspectWindow)
+		}
+		if len(ran) > 0 {
+			w.suspects[pl.file] = append(w.suspects[pl.file], at)
+		}
+		for _, r := range ran {
+			if c := w.channels[r.Channel.Load()]; c != nil && len(w.suspects[pl.file]) >= suspectTimes {
+				ended[c] = fmt.Errorf("%w: it died %d times within %v while a statement on this database ran", ErrStuck, suspectTimes, suspectWindow)
 			}
 		}
 		slot.Stopped()
@@ -141,6 +150,26 @@ func (w *worker) buried() {
 	}
 	if w.pool.ctx.Err() == nil {
 		w.pool.cfg.Log.Warn("SQL worker died and is replaced", "worker", w.index, "channels", left, "ended", len(ended))
+	}
+}
+
+const (
+	// suspectTimes deaths of the worker within suspectWindow, each while a statement on a database
+	// ran, end the channel of the last one: those statements are the likely cause. They are counted by
+	// database, for who starts anew each time has another channel each time.
+	suspectTimes  = 3
+	suspectWindow = time.Minute
+)
+
+// acquit forgets the deaths that are too long ago to count. w.mu is held.
+func (w *worker) acquit(at time.Time) {
+	for file, deaths := range w.suspects {
+		for len(deaths) > 0 && at.Sub(deaths[0]) >= suspectWindow {
+			deaths = deaths[1:]
+		}
+		if w.suspects[file] = deaths; len(deaths) == 0 {
+			delete(w.suspects, file)
+		}
 	}
 }
 

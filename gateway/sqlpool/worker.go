@@ -38,7 +38,8 @@ type worker struct {
 	past     Usage // of databases that are detached
 	next     int
 	seen     map[runningKey]sighting
-	culprit  map[uint64]error // channels that end with the process
+	culprit  map[uint64]error       // channels that end with the process
+	suspects map[string][]time.Time // by file: when the process died while a statement on it ran
 	closed   bool
 }
 
@@ -50,7 +51,7 @@ func newWorker(p *Pool, index int) (*worker, error) {
 	return &worker{
 		pool: p, index: index, memory: memory, shared: shared, ready: make(chan struct{}),
 		calls: map[uint64]func(error){}, channels: map[uint64]*Channel{}, places: map[string]*place{},
-		seen: map[runningKey]sighting{}, culprit: map[uint64]error{},
+		seen: map[runningKey]sighting{}, culprit: map[uint64]error{}, suspects: map[string][]time.Time{},
 	}, nil
 }
 
