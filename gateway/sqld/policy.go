@@ -9,8 +9,9 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// reserved is how the names of the gateway's own tables begin, in any case.
-const reserved = "_fgw_"
+// reserved is how names begin that are the gateway's, in any case. Its own tables have another _ there; without
+// one it is reserved too, for a virtual table _fgw would have tables of its own named _fgw_data and so on.
+const reserved = "_fgw"
 
 func isReserved(name string) bool {
 	return len(name) >= len(reserved) && strings.EqualFold(name[:len(reserved)], reserved)

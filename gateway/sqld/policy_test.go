@@ -1,9 +1,11 @@
 package sqld
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/facetgateway/fgw/gateway/sqlite"
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	lib "modernc.org/sqlite/lib"
 )
 
@@ -53,6 +55,23 @@ func TestUnknownActions(t *testing.T) {
 		if !known && (v != sqlite.Deny || s.denied == "") {
 			t.Errorf("action %d: %v, %q", action, v, s.denied)
 		}
+	}
+}
+
+// TestReservedShadows refuses names that begin as the gateway's own, of tables and of virtual tables, whose shadow tables begin with their names.
+func TestReservedShadows(t *testing.T) {
+	c := serveFile(t)
+	c.ok(c.exec(1, "CREATE TABLE plain (a); CREATE VIRTUAL TABLE words USING fts5(x); CREATE VIRTUAL TABLE boxes USING rtree(id, a, b)"))
+	for _, sql := range []string{
+		"CREATE TABLE _FGW_kv (a)", "ALTER TABLE plain RENAME TO _fgw_kv", "CREATE VIRTUAL TABLE _fgw USING fts5(x)", "CREATE VIRTUAL TABLE _Fgw USING rtree(id, a, b)",
+		"ALTER TABLE words RENAME TO _Fgw", "ALTER TABLE boxes RENAME TO \"_fgw\"",
+	} {
+		if f := c.fails(sqlchan.CodeDenied, c.exec(1, sql)); !strings.Contains(f.Message, "reserved for the gateway") {
+			t.Errorf("%s: %s", sql, f.Message)
+		}
+	}
+	if n := c.value(1, "SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_fgw%' ESCAPE '\\'"); n != int64(0) {
+		t.Errorf("%v reserved names are taken", n)
 	}
 }
 
