@@ -14,6 +14,21 @@ import (
 // suffixes are what the files of a database end in.
 var suffixes = []string{"-wal", "-shm", "-journal", ""}
 
+// unfinished ends the name of a copy that is being made. One that a worker left which died is removed
+// when its object is measured.
+const unfinished = ".new"
+
+// removeFiles removes what there is of a database's files.
+func removeFiles(file string) error {
+	var errs []error
+	for _, s := range suffixes {
+		if err := os.Remove(file + s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // remove deletes databases. Channels to them are ended first.
 func (w *worker) remove(files []string) error {
 	var errs []error
@@ -23,10 +38,8 @@ func (w *worker) remove(files []string) error {
 			errs = append(errs, err)
 			continue
 		}
-		for _, s := range suffixes {
-			if err := os.Remove(file + s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, fmt.Errorf("remove a database: %w", err))
-			}
+		if err := removeFiles(file); err != nil {
+			errs = append(errs, fmt.Errorf("remove a database: %w", err))
 		}
 		dirs[filepath.Dir(file)] = true
 	}
@@ -90,20 +103,20 @@ func (w *worker) clone(src, dst string, limits *control.Limits) error {
 	if err := w.quiesce(dst); err != nil {
 		return err
 	}
-	temp := dst + ".new"
-	for _, s := range suffixes {
-		if err := os.Remove(temp + s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("clone: %w", err)
-		}
+	defer from.object.makeCopy()()
+	temp := dst + unfinished
+	if err := removeFiles(temp); err != nil {
+		return fmt.Errorf("clone: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
 	if err := copyInto(from, temp); err != nil {
-		os.Remove(temp)
+		removeFiles(temp)
 		return err
 	}
 	if err := syncFile(temp); err != nil {
+		removeFiles(temp)
 		return err
 	}
 	for _, s := range suffixes[:len(suffixes)-1] { // dst's connections are closed: its log is in its file

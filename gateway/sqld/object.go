@@ -18,6 +18,7 @@ type object struct {
 	dir string
 
 	mu     sync.Mutex
+	copies int // that are being made
 	open   map[*database]struct{}
 	stale  bool  // closed has to be looked up
 	closed int64 // bytes of the databases that are not in open
@@ -53,6 +54,19 @@ func (w *worker) part(db *database) {
 	}
 }
 
+// makeCopy says that a copy is being made in the directory, until what it returns is called.
+func (o *object) makeCopy() (made func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.copies++
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.copies--
+		o.stale = true
+	}
+}
+
 // lookAgain says that files came or went.
 func (w *worker) lookAgain(dir string) {
 	w.mu.Lock()
@@ -77,6 +91,10 @@ func (o *object) count() error {
 	}
 	o.closed = 0
 	for _, e := range entries {
+		if name, _, ok := strings.Cut(e.Name(), ".db"+unfinished); ok && o.copies == 0 {
+			removeFiles(filepath.Join(o.dir, name+".db"+unfinished)) // what can't be removed now is tried again
+			continue
+		}
 		if !strings.HasSuffix(e.Name(), ".db") || open[e.Name()] {
 			continue
 		}

@@ -89,3 +89,38 @@ func TestObjectBound(t *testing.T) {
 		t.Errorf("%d rows more, once the other was removed", n)
 	}
 }
+
+// TestUnfinishedCopies has what a worker left of a copy when it died removed once the object is measured, and what else is there left alone.
+func TestUnfinishedCopies(t *testing.T) {
+	p, s := pool(t, nil)
+	if err := os.MkdirAll(filepath.Join(s.dir, "object"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"7.db.new", "7.db.new-wal", "7.db.new-shm", "8.db.new-wal", "other"} {
+		if err := os.WriteFile(filepath.Join(s.dir, "object", name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := attach(t, p, AttachOptions{Limits: Limits{Storage: 8 << 20, Object: 8 << 20}})
+	c.exec(1, "CREATE TABLE t (a)")
+	if left, _ := filepath.Glob(filepath.Join(s.dir, "object/*.new*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "object/other")); err != nil {
+		t.Error(err)
+	}
+	// A copy that is made while others write is not taken for one.
+	for range 5 {
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for range 20 {
+				c.do(sqlchan.Exec, 1, "INSERT INTO t VALUES (randomblob(10000))")
+			}
+		}()
+		if err := p.Clone(t.Context(), "object", "object/1.db", "object/2.db"); err != nil {
+			t.Error(err)
+		}
+		<-written
+	}
+}
