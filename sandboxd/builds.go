@@ -294,6 +294,14 @@ func (d *desk) spawnBuild(m protocol.Message, files []int, r *protocol.Message) 
 		return errDescriptors
 	}
 	b := protocol.Build{Limits: d.clamp(limitsOf(m)), Tree: m.Args[3], Warm: m.Flags&protocol.Warm != 0}
+	if !d.takeFiles(filesOf(false)) {
+		return noFiles()
+	}
 	p, err := d.startBuild(d.number(), b, files[0], files[1])
+	if err != nil {
+		d.giveFiles(filesOf(false))
+	} else {
+		p.files = filesOf(false)
+	}
 	return d.started(p, err, r)
 }

@@ -199,6 +199,14 @@ func (f *facets) received(e launcher.Event, pid, pidfd int) {
 	}
 	r.p.pid, r.p.pidfd = pid, pidfd
 	f.running[e.ID] = r.p
+	if pidfd < 0 {
+		// Cut off: without it nobody could end the facet later. Now its number is still its own: numbers come again
+		// only when all others were in use since the launcher's message.
+		if pid > 0 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		failed = errors.Join(failed, noFiles())
+	}
 	if failed != nil {
 		r.failed = failed // answered when the child's end is known, so that nothing of it is left
 		return

@@ -79,6 +79,7 @@ func Plan(p Probes, o Options) Decision {
 		killMend = "nothing needs mending: the facet's pid namespace dies as a whole"
 	}
 	d.row("cgroup_kill", false, p.CgroupKill, "a facet's group dies as a whole", killMend)
+	d.row("files", false, p.Files, fmt.Sprintf("room for %d facets at once, or more", facetsWanted), filesMend)
 	for _, l := range d.Layers {
 		if l.Required && !l.Active && !slices.Contains(o.Insecure, l.Layer) {
 			d.Missing = append(d.Missing, l)

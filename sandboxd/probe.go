@@ -29,13 +29,14 @@ type Probes struct {
 	CPU         error
 	Swap        error // swap is limited too
 	CgroupKill  error
+	Files       error // descriptors for many facets
 }
 
 // Probe tries each layer by itself, in children that end at once. It leaves nothing behind.
 func Probe() Probes {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	p := Probes{Root: os.Geteuid() == 0, LandlockABI: confine.LandlockABI(), Cgroups: cgroup.Detect()}
+	p := Probes{Root: os.Geteuid() == 0, LandlockABI: confine.LandlockABI(), Cgroups: cgroup.Detect(), Files: fileError(fileLimit())}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		p.Namespaces, p.Seccomp, p.Memory = err, err, err

@@ -21,6 +21,7 @@ type process struct {
 	uid   int
 	index int // of a SQL worker; -1
 	group cgroup.Group
+	files int // descriptors that the desk has set aside for it
 
 	tree       *tree // that its group lies in; nil where it stands alone
 	supervisor bool  // the tree is its own: it may have children

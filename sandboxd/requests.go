@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRequests is how many requests of the gateway's are worked on at once.
+// maxRequests is how many requests of the gateway's are worked on at once, fewer where descriptors are scarce.
 const maxRequests = 256
 
 // sendPatience is how long the gateway may leave an answer unread before it is taken for broken.
@@ -40,6 +40,7 @@ type desk struct {
 	wg    sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below
+	room      int        // descriptors that further facets may take
 	last      uint64
 	processes map[uint64]*process
 	closed    bool
@@ -51,7 +52,8 @@ func newDesk(conn *os.File) (*desk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the channel to the gateway: %w", err)
 	}
-	return &desk{conn: c.(*net.UnixConn), slots: make(chan struct{}, maxRequests), processes: map[uint64]*process{}}, nil
+	requests, room := shareFiles(fileLimit())
+	return &desk{conn: c.(*net.UnixConn), slots: make(chan struct{}, requests), room: room, processes: map[uint64]*process{}}, nil
 }
 
 // serve answers until the gateway is gone or breaks the protocol.
@@ -65,7 +67,7 @@ func (d *desk) serve() {
 		}
 		files := received(oob[:oobn])
 		m, err := protocol.Parse(buf[:n], false)
-		if err != nil || flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
+		if err != nil || flags&unix.MSG_TRUNC != 0 {
 			closeFDs(files)
 			d.log.Error("the gateway broke the protocol", "error", err)
 			break
@@ -81,6 +83,11 @@ func (d *desk) serve() {
 		d.wg.Go(func() {
 			defer func() { <-d.slots }()
 			defer closeFDs(files)
+			if flags&unix.MSG_CTRUNC != 0 {
+				// The gateway's message was whole: the kernel had no room for its descriptors.
+				d.send(protocol.Message{Op: protocol.OpReply, Flags: protocol.Refused, ID: m.ID, Process: m.Process, Text: noFiles().Error()})
+				return
+			}
 			d.answer(m, files)
 		})
 	}
@@ -169,14 +176,44 @@ func (d *desk) spawnFacet(m protocol.Message, files []int, r *protocol.Message) 
 		f.sql = files[3]
 	}
 	at := place{supervisor: m.Flags&protocol.Supervisor != 0}
+	if !d.takeFiles(filesOf(at.supervisor)) {
+		return noFiles()
+	}
+	p, err := d.spawnAt(m, at, f)
+	if err != nil {
+		d.giveFiles(filesOf(at.supervisor))
+	}
+	return d.started(p, err, r)
+}
+
+func (d *desk) spawnAt(m protocol.Message, at place, f facetFiles) (*process, error) {
 	if m.Process != 0 {
 		if at.under = d.process(m.Process); at.under == nil {
-			return errGone
+			return nil, errGone
 		}
 	}
-	id := d.number()
-	p, err := d.startFacet(id, d.clamp(limitsOf(m)), at, f)
-	return d.started(p, err, r)
+	p, err := d.startFacet(d.number(), d.clamp(limitsOf(m)), at, f)
+	if err == nil {
+		p.files = filesOf(at.supervisor)
+	}
+	return p, err
+}
+
+// takeFiles sets n descriptors aside for a facet that is to start.
+func (d *desk) takeFiles(n int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.room < n {
+		return false
+	}
+	d.room -= n
+	return true
+}
+
+func (d *desk) giveFiles(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room += n
 }
 
 func (d *desk) spawnSQLD(m protocol.Message, files []int, r *protocol.Message) error {
@@ -221,6 +258,7 @@ func (d *desk) follow(id uint64) {
 	<-p.done
 	d.mu.Lock()
 	delete(d.processes, id)
+	d.room += p.files
 	d.mu.Unlock()
 	d.send(protocol.ExitMessage(id, p.exit))
 }

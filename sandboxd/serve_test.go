@@ -43,6 +43,9 @@ func serveMain() {
 		OnReady: func(addrs []string) { fmt.Println(addrs[0]) },
 		Log:     slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
+	if n, err := strconv.ParseUint(os.Getenv(filesEnv), 10, 32); err == nil {
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n})
+	}
 	if len(os.Args) > 3 {
 		cfg.GatewayConfig = []byte(os.Args[3])
 	}

@@ -90,7 +90,7 @@ func (l *launcher) serve() error {
 			return fmt.Errorf("read a request: %w", err)
 		case n == 0:
 			return nil // sandboxd is gone
-		case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		case flags&unix.MSG_TRUNC != 0:
 			return fmt.Errorf("read a request: %w", errMessage)
 		}
 		files, err := descriptors(oob[:oobn])
@@ -98,10 +98,14 @@ func (l *launcher) serve() error {
 			return err
 		}
 		r, err := parseRequest(buf[:n])
-		if err == nil && len(files) != r.descriptors() {
+		cut := flags&unix.MSG_CTRUNC != 0 // no room for the descriptors: one facet's misfortune, not everybody's
+		switch {
+		case err != nil:
+		case cut:
+			err = l.answer(Event{ID: r.ID, Step: "take descriptors", Errno: unix.EMFILE}, 0, -1)
+		case len(files) != r.descriptors():
 			err = fmt.Errorf("%w: %d descriptors", errMessage, len(files))
-		}
-		if err == nil {
+		default:
 			err = l.start(r, files)
 		}
 		for _, fd := range files {
@@ -162,7 +166,7 @@ func (l *launcher) answer(e Event, pid, pidfd int) error {
 		oob = append(oob, unix.UnixRights(pidfd)...)
 	}
 	for {
-		err := unix.Sendmsg(controlFD, e.append(nil), oob, nil, unix.MSG_NOSIGNAL)
+		err := unix.Sendmsg(controlFD, e.Append(nil), oob, nil, unix.MSG_NOSIGNAL)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}

@@ -95,7 +95,8 @@ type Event struct {
 	Child  bool // a child exists (and will be reported as exited), though a step failed
 }
 
-func (e Event) append(b []byte) []byte {
+// Append writes the bytes of e behind b.
+func (e Event) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, e.ID)
 	var flags uint32
 	if e.Exited {

@@ -20,12 +20,12 @@ func TestRoundTrip(t *testing.T) {
 		{ID: 1<<64 - 1, Exited: true, Status: 0x8b, CPU: time.Hour},
 		{ID: 2, Step: "landlock", Errno: syscall.EPERM, Child: true},
 	} {
-		if got, err := ParseEvent(e.append(nil)); err != nil || got != e {
+		if got, err := ParseEvent(e.Append(nil)); err != nil || got != e {
 			t.Errorf("%+v comes back as %+v: %v", e, got, err)
 		}
 	}
 	long := Event{Step: strings.Repeat("s", 2*stepBytes)}
-	if got, err := ParseEvent(long.append(nil)); err != nil || len(got.Step) != stepBytes {
+	if got, err := ParseEvent(long.Append(nil)); err != nil || len(got.Step) != stepBytes {
 		t.Errorf("a long step comes back as %q: %v", got.Step, err)
 	}
 	for _, o := range []Options{{}, {LandlockABI: 7, Seccomp: true, Namespaces: true, Identity: true}, {Namespaces: true}} {
@@ -66,7 +66,7 @@ func TestDescriptorsOfARequest(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(Request{ID: 1, Into: true}.Append(nil))
-	f.Add(Event{ID: 1, Step: "x"}.append(nil))
+	f.Add(Event{ID: 1, Step: "x"}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := parseRequest(b); err == nil {
 			if again, err := parseRequest(r.Append(nil)); err != nil || again != r {
