@@ -16,6 +16,8 @@ import (
 var (
 	// ErrInUse is wrapped where another gateway holds the data directory.
 	ErrInUse = errors.New("the data directory is in use by another gateway")
+	// ErrForeign is wrapped where the directory holds something, and no fgw data.
+	ErrForeign = errors.New("this is no data directory of fgw's")
 	// ErrPortInUse is wrapped, beside the address, where a listener's port is taken.
 	ErrPortInUse = errors.New("address already in use")
 	// ErrLayerMissing is wrapped, by a *MissingError, where a required layer can't be had.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/facetgateway/fgw/sandboxd/cgroup"
@@ -45,6 +47,9 @@ func openDataDir(ctx context.Context, path string) (_ *dataDir, err error) {
 		return nil, fmt.Errorf("open the data directory %s: %w", path, err)
 	}
 	d.dir = os.NewFile(uintptr(fd), path)
+	if err := d.own(); err != nil {
+		return nil, err
+	}
 	if d.lock, err = d.create("lock", 0o600); err != nil {
 		return nil, err
 	}
@@ -52,6 +57,37 @@ func openDataDir(ctx context.Context, path string) (_ *dataDir, err error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, d.identify()
+}
+
+// early are the names that a start makes before the registry, or that a file system brings: a start may have been cut short.
+var early = []string{"lock", "objects", adminSocket, "lost+found"}
+
+// own refuses a directory that is not fgw's: all in it changes hands soon, which would ruin a system's directory or
+// somebody's home. Then it takes from others the right to write in it, before anything is looked up there.
+func (d *dataDir) own() error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd(), "registry.db", &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		list, err := os.ReadDir(d.path)
+		if err != nil {
+			return fmt.Errorf("read the data directory: %w", err)
+		}
+		for _, e := range list {
+			if !slices.Contains(early, e.Name()) {
+				return fmt.Errorf("%s: %w: it holds %s and no registry.db; everything in it would be given to the gateway's user: name a directory that is empty, missing or fgw's", d.path, ErrForeign, strconv.Quote(e.Name()))
+			}
+		}
+	}
+	const others = 0o022
+	if err := unix.Fstat(d.fd(), &st); err != nil {
+		return err
+	}
+	if st.Mode&others == 0 {
+		return nil
+	}
+	if err := unix.Fchmod(d.fd(), st.Mode&0o7777&^others); err != nil {
+		return fmt.Errorf("others may write in %s, and that can't be changed: %w: use a directory of your own", d.path, err)
+	}
+	return nil
 }
 
 // create opens a file of the directory for writing. Its owner, the gateway, could have put a link there.
@@ -190,14 +226,33 @@ func (d *dataDir) listenAdmin(uid int) (*os.File, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	defer l.Close()
-	// Who may speak is decided by the peer's identity; who reaches it, by the directory.
-	if err := unix.Fchmodat(d.fd(), adminSocket, 0o666, 0); err != nil {
+	// The directory's owner could put a link in the socket's place: what is changed is what was opened.
+	fd, err := unix.Openat(d.fd(), adminSocket, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return nil, fmt.Errorf("bind the admin socket: %w", err)
 	}
-	if err := unix.Fchownat(d.fd(), adminSocket, uid, uid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	defer unix.Close(fd)
+	if err := openSocket(fd, uid); err != nil {
 		return nil, fmt.Errorf("bind the admin socket: %w", err)
 	}
 	return l.File()
+}
+
+// openSocket lets everyone connect and makes uid the owner: who may speak is decided by the peer's identity; who reaches
+// it, by the directory.
+func openSocket(fd, uid int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return errors.New("something else lies at its name")
+	}
+	// A descriptor that only names a file can be changed through its name in /proc alone.
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o666); err != nil {
+		return err
+	}
+	return unix.Fchownat(fd, "", uid, uid, unix.AT_EMPTY_PATH)
 }
 
 func (d *dataDir) removeAdmin() { unix.Unlinkat(d.fd(), adminSocket, 0) }

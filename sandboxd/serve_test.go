@@ -74,6 +74,10 @@ func serveAs(t *testing.T, user *syscall.Credential, dir string, further ...stri
 			t.Fatal(err)
 		}
 		copyProgram(t, filepath.Join(dir, "facet"))
+		// The tests' gateway keeps no registry, by which a data directory is known.
+		if err := os.WriteFile(filepath.Join(dir, "registry.db"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := &served{dir: dir, cmd: &exec.Cmd{
 		Path: "/proc/self/exe", Args: append([]string{"fgw-serve", dir, "127.0.0.1:0"}, further...), Stderr: t.Output(),

@@ -56,7 +56,7 @@ func (e *userError) Error() string { return e.Text }
 
 // userErrors are the errors that a caller can tell apart, by the name under which they travel.
 var userErrors = map[string]error{
-	"in_use": ErrInUse, "port_in_use": ErrPortInUse, "dynamic": ErrDynamic,
+	"in_use": ErrInUse, "foreign": ErrForeign, "port_in_use": ErrPortInUse, "dynamic": ErrDynamic,
 	"gateway_died": ErrGatewayDied, "launcher_died": ErrLauncherDied,
 }
 

@@ -214,6 +214,10 @@ func startRig(dir string, c testConfig) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The tests' gateway keeps no registry, by which a data directory is known.
+	if err := os.WriteFile(filepath.Join(dir, "registry.db"), nil, 0o600); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rig{dir: dir, cancel: cancel, ended: make(chan error, 1)}
 	ready := make(chan string, 1)
