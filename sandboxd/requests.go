@@ -72,7 +72,9 @@ func (d *desk) serve() {
 			d.log.Error("the gateway broke the protocol", "error", err)
 			break
 		}
-		if m.Op == protocol.OpKill { // needs no answer and must not wait behind others
+		if m.Op == protocol.OpKill {
+			// Done as soon as it is read, and not after those under way. While as many of them are as may be,
+			// nothing is read: it waits for the first to end, and each ends soon.
 			closeFDs(files)
 			if p := d.process(m.Process); p != nil {
 				p.kill()

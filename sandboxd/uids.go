@@ -8,7 +8,9 @@ import (
 	"sync"
 )
 
-// Each data directory has 65,536 user ids of its own, so that two gateways on one machine share none:
+// Each data directory has 65,536 user ids. Which, its hash decides, among 4,096 stretches: two gateways on one machine
+// rarely share theirs, but nobody checks it, since nothing lists the gateways of a machine. Of two that do, facets
+// are held apart by namespaces and Landlock alone, as an ordinary user's are; Config.UIDBase says it otherwise. Of the ids
 // the first is the gateway's and its SQL workers', the last owns the build cache (see warmUID),
 // each of the others is at most one running facet's or builder's.
 const uidsPerDirectory = 1 << 16

@@ -293,3 +293,26 @@ func TestShares(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedLimit: limits that could not be set are not those by which a group is found full.
+func TestRefusedLimit(t *testing.T) {
+	tr, _ := tree(t)
+	g, err := tr.New("facets/1", Limits{Memory: 32 << 20, Processes: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v1, ok := g.(*v1Group)
+	if !ok {
+		g.Delete()
+		t.Skip("v1 alone remembers its limit")
+	}
+	if err := g.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Set(Limits{Memory: 16 << 20, Processes: 8}); err == nil {
+		t.Fatal("a group that is gone takes limits")
+	}
+	if got := v1.memory.Load(); got != 32<<20 {
+		t.Errorf("the limit is taken for %d", got)
+	}
+}

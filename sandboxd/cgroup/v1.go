@@ -187,10 +187,10 @@ func (g *v1Group) Set(l Limits) error {
 			return fmt.Errorf("set cgroup limits: %w", err)
 		}
 	}
-	g.memory.Store(l.Memory)
 	if err := g.control.Update(g.tree.resources(l)); err != nil {
 		return fmt.Errorf("set cgroup limits: %w", err)
 	}
+	g.memory.Store(l.Memory)
 	return nil
 }
 
