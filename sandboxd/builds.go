@@ -119,6 +119,7 @@ func (s *server) startBuild(id uint64, b protocol.Build, job, output int) (*proc
 		s.endBuild(p, b)
 		return nil, err
 	}
+	p.expendable() // what it starts inherits it
 	s.builds.enter(p)
 	go func() {
 		<-p.done

@@ -453,3 +453,14 @@ func children(t testing.TB, pid int) []int {
 	}
 	return found
 }
+
+// TestFacetGoesFirst: when the machine is out of memory, a facet is chosen before whoever serves all of them.
+func TestFacetGoesFirst(t *testing.T) {
+	b := newSandbox(t)
+	f := b.spawn(t, small)
+	own := strings.TrimSpace(strings.Join(lines(t, fmt.Sprintf("/proc/%d/oom_score_adj", b.launcher.pid)), ""))
+	got := strings.TrimSpace(strings.Join(lines(t, fmt.Sprintf("/proc/%d/oom_score_adj", f.PID())), ""))
+	if got != oomScore || own == oomScore {
+		t.Errorf("oom_score_adj is %s for a facet, %s for the launcher; want %s for the facet alone", got, own, oomScore)
+	}
+}

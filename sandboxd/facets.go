@@ -88,6 +88,7 @@ func (f *facets) start(id uint64, l protocol.Limits, at place, files facetFiles)
 	if err := <-r.answer; err != nil {
 		return nil, err // released by received, once no child is left
 	}
+	p.expendable()
 	return p, nil
 }
 
