@@ -1,6 +1,7 @@
 package facet
 
 import (
+	"bytes"
 	"container/heap"
 	"context"
 	"encoding/json"
@@ -231,7 +232,7 @@ func (m *Manager) fire(ctx context.Context, e *alarm) {
 	a.Due = time.Now().Add(alarmRetry << a.Attempt).UnixMilli()
 	a.Attempt++
 	m.alarms.put(a)
-	if err := m.Registry.SetAlarm(context.WithoutCancel(ctx), a); err != nil && !errors.Is(err, registry.ErrNotFound) {
+	if err := m.Registry.MoveAlarm(context.WithoutCancel(ctx), a); err != nil && !errors.Is(err, registry.ErrNotFound) {
 		m.Log.Error("store an alarm", "object", a.Object, "facet", a.N, "error", err)
 	}
 }
@@ -362,7 +363,16 @@ func (m *Manager) noteAlarm(ctx context.Context, id alarmID, at int64, start fun
 			return err
 		}
 		a := registry.Alarm{Object: id.object, N: id.n, At: at, Due: at, Start: how}
-		if err := m.Registry.SetAlarm(ctx, a); err != nil {
+		err = registry.ErrNotFound
+		if has && bytes.Equal(known.Start, how) {
+			// A facet that moves its alarm all the time must not make the registry write its environment each time, up to 1 MiB a
+			// level, in the commits that all facets share.
+			err = m.Registry.MoveAlarm(ctx, a)
+		}
+		if errors.Is(err, registry.ErrNotFound) { // or cleared meanwhile by its handler's end
+			err = m.Registry.SetAlarm(ctx, a)
+		}
+		if err != nil {
 			return err
 		}
 		m.alarms.put(a)

@@ -31,6 +31,18 @@ func (r *Registry) SetAlarm(ctx context.Context, a Alarm) error {
 	return nil
 }
 
+// MoveAlarm stores when an alarm is due that is stored already, durably; how to start the facet, which may be long, stays as it
+// is. It tells ErrNotFound where none is stored.
+func (r *Registry) MoveAlarm(ctx context.Context, a Alarm) error {
+	err := r.do(ctx, func(c *change) error {
+		return c.must(`UPDATE alarm SET at = ?, due = ?, attempt = ? WHERE object = ? AND n = ?`, a.At, a.Due, a.Attempt, idKey(a.Object), a.N)
+	})
+	if err != nil {
+		return fmt.Errorf("move alarm: %w", err)
+	}
+	return nil
+}
+
 // ClearAlarm removes a facet's alarm, if it has one.
 func (r *Registry) ClearAlarm(ctx context.Context, object string, n int) error {
 	err := r.do(ctx, func(c *change) error {

@@ -29,13 +29,19 @@ func TestAlarms(t *testing.T) {
 	if err := r.SetAlarm(t.Context(), Alarm{Object: objectID(ns.ID, "nobody"), At: 1}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an object that is not: %v", err)
 	}
+	if err := r.MoveAlarm(t.Context(), Alarm{Object: o.ID, N: kid, At: 25, Due: 30, Attempt: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.MoveAlarm(t.Context(), Alarm{Object: o.ID, N: 99, At: 1}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an alarm that is not: %v", err)
+	}
 	r.Close()
 	if r, err = Open(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	all, err := r.Alarms(t.Context())
-	if err != nil || len(all) != 2 || all[0].N != kid || all[0].At != 20 || all[0].Due != 30 || all[0].Attempt != 1 || string(all[0].Start) != "y" || all[1].N != 0 {
+	if err != nil || len(all) != 2 || all[0].N != kid || all[0].At != 25 || all[0].Due != 30 || all[0].Attempt != 1 || string(all[0].Start) != "y" || all[1].N != 0 {
 		t.Fatalf("%+v %v", all, err)
 	}
 	got, path, err := r.ObjectByID(t.Context(), o.ID, kid)

@@ -1,0 +1,53 @@
+package facet
+
+import (
+	"testing"
+
+	"github.com/facetgateway/fgw/gateway/registry"
+)
+
+// How to start a facet is written once, not with each change of its alarm's time.
+func TestMovedAlarmWritesItsTimeOnly(t *testing.T) {
+	reg, err := registry.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	ns, err := reg.CreateNamespace(t.Context(), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, _, _, err := reg.Ensure(t.Context(), ns, "o")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewManager(Config{Registry: reg})
+	defer m.exchanges.Close()
+	note := func(at int64, how string) {
+		t.Helper()
+		if err := m.noteAlarm(t.Context(), alarmID{o.ID, 0}, at, func() ([]byte, error) { return []byte(how), nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored := func(at int64, how string) {
+		t.Helper()
+		all, err := reg.Alarms(t.Context())
+		if err != nil || len(all) != 1 || all[0].At != at || all[0].Due != at || string(all[0].Start) != how {
+			t.Errorf("%+v %v, wanted %d %s", all, err, at, how)
+		}
+	}
+	note(10, "first")
+	stored(10, "first")
+	if err := reg.SetAlarm(t.Context(), registry.Alarm{Object: o.ID, At: 10, Due: 10, Start: []byte("mark")}); err != nil { // shows whether it is written again
+		t.Fatal(err)
+	}
+	note(20, "first")
+	stored(20, "mark")
+	note(30, "second")
+	stored(30, "second")
+	if err := reg.ClearAlarm(t.Context(), o.ID, 0); err != nil { // as the end of its handler does
+		t.Fatal(err)
+	}
+	note(40, "second")
+	stored(40, "second")
+}
