@@ -130,10 +130,6 @@ func (t *task) settled() {
 // row adds the statement's current row to the answer.
 func (t *task) row(s *statement) error {
 	o := &t.out
-	// SQLite holds a value once however many columns show it: their sum is looked at before any is copied.
-	if n := s.bytes(); n > sqlchan.MaxPacket-rowsHead {
-		return t.longRow(s, n)
-	}
 	if o.rows == 0 {
 		if len(o.buf) > maxBatch/2 {
 			if err := t.flush(); err != nil {
@@ -145,7 +141,14 @@ func (t *task) row(s *statement) error {
 		o.since = now()
 	}
 	at := len(o.buf)
-	o.buf = appendRow(o.buf, s)
+	row, fits := appendRow(o.buf, s, sqlchan.MaxPacket-rowsHead)
+	if !fits {
+		if o.rows == 0 {
+			o.buf = o.buf[:o.start]
+		}
+		return t.longRow(s)
+	}
+	o.buf = row
 	o.rows++
 	if err := t.countRow(len(o.buf) - at); err != nil {
 		o.buf, o.rows = o.buf[:at], o.rows-1
@@ -180,9 +183,10 @@ func (t *task) tooMuch(n int) error {
 	return nil
 }
 
-// longRow sends a row that no packet holds, of n bytes and what tells its values apart, in a message of its own.
-// It is copied once, when there is room for it.
-func (t *task) longRow(s *statement, n int) error {
+// longRow sends a row that no packet holds in a message of its own.
+// SQLite holds a value once however many columns show it: so it is copied when its size is known, and there is room for it.
+func (t *task) longRow(s *statement) error {
+	n := s.bytes()
 	if err := t.countRow(n); err != nil {
 		return err
 	}
@@ -197,7 +201,7 @@ func (t *task) longRow(s *statement, n int) error {
 		return failure(sqlchan.CodeMemoryLimit, "too many large rows wait for their clients")
 	}
 	defer t.ch.letGo(room)
-	message := appendRow(append(make([]byte, 0, room), 1), s) // one row
+	message, _ := appendRow(append(make([]byte, 0, room), 1), s, room) // one row
 	t.stats.bytes += int64(len(message) - 1 - n)
 	if err := t.tooMuch(len(message) - 1); err != nil {
 		return err
@@ -395,7 +399,9 @@ func (s *statement) bytes() (n int) {
 	return n
 }
 
-func appendRow(b []byte, s *statement) []byte {
+// appendRow appends the statement's current row, unless its texts and blobs make it longer than most: then it tells so.
+func appendRow(b []byte, s *statement, most int) (row []byte, fits bool) {
+	most += len(b)
 	for i := range s.width {
 		switch s.ColumnKind(i) {
 		case sqlite.KindInteger:
@@ -404,14 +410,22 @@ func appendRow(b []byte, s *statement) []byte {
 			b = append(b, byte(sqlchan.Real))
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(s.ColumnFloat64(i)))
 		case sqlite.KindText:
-			b = sqlchan.AppendText(append(b, byte(sqlchan.Text)), s.ColumnText(i))
+			v := s.ColumnText(i)
+			if len(b)+len(v) > most {
+				return nil, false
+			}
+			b = sqlchan.AppendText(append(b, byte(sqlchan.Text)), v)
 		case sqlite.KindBlob:
-			b = sqlchan.AppendText(append(b, byte(sqlchan.Blob)), s.ColumnBlob(i))
+			v := s.ColumnBlob(i)
+			if len(b)+len(v) > most {
+				return nil, false
+			}
+			b = sqlchan.AppendText(append(b, byte(sqlchan.Blob)), v)
 		default:
 			b = append(b, byte(sqlchan.Null))
 		}
 	}
-	return b
+	return b, true
 }
 
 func appendUvarint(b []byte, n uint64) []byte { return binary.AppendUvarint(b, n) }
