@@ -1,9 +1,11 @@
 package sqlpool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +142,19 @@ func TestStuckStatement(t *testing.T) {
 	again.query(1, "SELECT 1")
 }
 
+// stop stops a worker, which a signal does some time after it was sent, until the test kills or continues it.
+func stop(t testing.TB, p *process) {
+	t.Helper()
+	t.Cleanup(func() { p.Kill() }) // it may have been reaped
+	if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the worker to stop", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+		return err == nil && bytes.Contains(b, []byte(") T "))
+	})
+}
+
 // TestStuckStatementOfAClosedChannel has the watchdog replace the worker for a statement whose channel was given up
 // before the worker let go of it, and no other database get the slot before that.
 func TestStuckStatementOfAClosedChannel(t *testing.T) {
@@ -151,9 +166,7 @@ func TestStuckStatementOfAClosedChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the statement to run", func() bool { return running(culprit) })
-	if err := unix.Kill(s.last.Load().PID(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, s.last.Load())
 	culprit.hangUp()
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -190,9 +203,7 @@ func TestStuckStatementOfAClosedChannel(t *testing.T) {
 func TestAttachGivenUp(t *testing.T) {
 	p, s := pool(t, nil)
 	attach(t, p, AttachOptions{Object: "other"}).query(1, "SELECT 1") // it serves
-	if err := unix.Kill(s.last.Load().PID(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stop(t, s.last.Load())
 	pair, err := NewPair()
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +211,18 @@ func TestAttachGivenUp(t *testing.T) {
 	end := pair.FacetEnd()
 	defer end.Close()
 	gone, cancel := context.WithCancel(t.Context())
-	cancel()
+	w := p.workers[0]
+	w.mu.Lock()
+	attached := len(w.channels)
+	w.mu.Unlock()
+	go func() {
+		defer cancel()
+		until(t, "the channel to be handed over", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return len(w.channels) > attached && len(w.calls) > 0
+		})
+	}()
 	if _, err := p.Attach(gone, AttachOptions{Object: "late", File: "late/1.db", Pair: pair}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("attached to a worker that is stopped: %v", err)
 	}
