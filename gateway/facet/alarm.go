@@ -27,7 +27,11 @@ const (
 	// alarmRetry is the first wait, doubled each time.
 	alarmRetry = 2 * time.Second
 	// alarmsAtOnce bounds how many handlers run: a thousand alarms of midnight must not start a thousand processes.
-	alarmsAtOnce = 16
+	alarmsAtOnce = 32
+	// alarmsOfOne is how many of them may be one namespace's: handlers that hang must not keep other people's alarms waiting.
+	alarmsOfOne = 8
+	// alarmWait is how much later an alarm is looked at again that found its namespace's all taken.
+	alarmWait = time.Second
 	// alarmTime is how long one handler may run.
 	alarmTime = 5 * time.Minute
 )
@@ -51,10 +55,39 @@ type alarms struct {
 	queue alarmQueue         // those that do not run; guarded by mu
 	moved chan struct{}      // told when the first may have changed
 	slots chan struct{}
+	of    map[string]int // handlers that run, by namespace; guarded by mu
 }
 
 func newAlarms() *alarms {
-	return &alarms{byID: map[alarmID]*alarm{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce)}
+	return &alarms{byID: map[alarmID]*alarm{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), of: map[string]int{}}
+}
+
+// enter counts a handler of a namespace's, unless it has as many as it may.
+func (s *alarms) enter(namespace string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[namespace] >= alarmsOfOne {
+		return false
+	}
+	s.of[namespace]++
+	return true
+}
+
+// later has an alarm wait until due, unless the facet has set another since.
+func (s *alarms) later(e *alarm, at int64, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.At == at {
+		e.Due = due.UnixMilli()
+	}
+}
+
+func (s *alarms) leave(namespace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[namespace]--; s.of[namespace] == 0 {
+		delete(s.of, namespace)
+	}
 }
 
 // put sets or moves an alarm.
@@ -208,9 +241,17 @@ func (m *Manager) fire(ctx context.Context, e *alarm) {
 	if !ok {
 		return
 	}
+	o, _, err := m.Registry.ObjectByID(ctx, a.Object, a.N)
+	if err == nil {
+		if !m.alarms.enter(o.Namespace) {
+			m.alarms.later(e, a.At, time.Now().Add(alarmWait))
+			return
+		}
+		defer m.alarms.leave(o.Namespace)
+	}
 	ctx, cancel := context.WithTimeout(ctx, alarmTime)
 	defer cancel()
-	err := m.callAlarm(ctx, a)
+	err = m.callAlarm(ctx, a)
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return // the gateway stops; it is tried again at the next start
 	}
