@@ -215,7 +215,7 @@ func startRig(dir string, c testConfig) (*rig, error) {
 		return nil, err
 	}
 	// The tests' gateway keeps no registry, by which a data directory is known.
-	if err := os.WriteFile(filepath.Join(dir, "registry.db"), nil, 0o600); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "registry.db"), nil, 0o600)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

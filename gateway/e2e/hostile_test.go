@@ -218,6 +218,10 @@ func TestAnswersAreNotMixedUp(t *testing.T) {
 // A peer that takes no streams is of no use, and must not stay.
 func TestPeerThatTakesNoStreams(t *testing.T) {
 	g := hostiles(t)
+	// The first stream was opened before it said so. A longer body's is used for nothing else after it.
+	if a := g.Do("POST", "/bad/go-away/hostile/", rig.Zeros(100<<10)); a.Status != 200 {
+		t.Errorf("answered %d %s", a.Status, a.Body)
+	}
 	p := g.Refused(502, breach, "GET", "/bad/go-away/hostile/", nil)
 	if d := g.Inspect("bad/go-away/hostile"); !strings.Contains(p.Message, "takes no more streams") || d.State == "running" || d.LastExit == nil || d.LastExit.Reason != "protocol" {
 		t.Errorf("told %q; %s, %+v", p.Message, d.State, d.LastExit)

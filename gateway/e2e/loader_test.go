@@ -176,13 +176,13 @@ func TestDynamicWorkers(t *testing.T) {
 	if list := s.Text("GET", s.path("list", "", ""), ""); strings.TrimSpace(list) != "[]" {
 		t.Errorf("children %s", list)
 	}
-	rig.Eventually(t, rawWait, "no worker is left", func() bool { return len(s.facets()) == 1 })
+	rig.Eventually(t, rawWait, "no worker is left", func() bool { return len(s.kids()) == 0 })
 }
 
-// facets are the processes of facets that run.
-func (s *stage) facets() (found []rig.Process) {
+// kids are the processes that lie below a supervisor; one that is kept ready for a supervisor does not.
+func (s *stage) kids() (found []rig.Process) {
 	for _, p := range rig.Descendants(s.PID()) {
-		if p.Name == "facet" {
+		if groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID)); err == nil && strings.Contains(string(groups), "/kids/") {
 			found = append(found, p)
 		}
 	}
