@@ -152,7 +152,7 @@ func TestStandbyIsTakenOnce(t *testing.T) {
 func TestStandbyThatIsBeingStartedIsWaitedFor(t *testing.T) {
 	s, d, a, _ := newPool(t)
 	begin, under, goOn := s.begin, make(chan struct{}), make(chan struct{})
-	s.begin = func(ctx context.Context, k kind) (*process, error) { close(under); <-goOn; return begin(ctx, k) }
+	s.begin = func(ctx context.Context, k kind) (*process, error) { under <- struct{}{}; <-goOn; return begin(ctx, k) }
 	s.want(a)
 	<-under
 	ctx, cancel := context.WithCancel(t.Context())
@@ -160,18 +160,16 @@ func TestStandbyThatIsBeingStartedIsWaitedFor(t *testing.T) {
 	if p := s.take(ctx, a); p != nil {
 		t.Error("one was given that is not there yet")
 	}
-	close(goOn)
+	goOn <- struct{}{}
 	if n := await(t, "it is nobody's then", d.killed); n != await(t, "a process", d.born) {
 		t.Errorf("process %d was ended", n)
 	}
 
-	s.begin, under, goOn = begin, make(chan struct{}), make(chan struct{})
-	s.begin = func(ctx context.Context, k kind) (*process, error) { close(under); <-goOn; return begin(ctx, k) }
 	s.want(a)
 	<-under
 	got := make(chan *process)
 	go func() { got <- s.take(t.Context(), a) }()
-	close(goOn)
+	goOn <- struct{}{}
 	p := <-got
 	if p == nil {
 		t.Fatal("the one that was being started was not waited for")

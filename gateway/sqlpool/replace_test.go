@@ -260,7 +260,7 @@ func TestStuckStatementsLeaveTurns(t *testing.T) {
 // before the first of the sixteen, whose time is all that could end them otherwise.
 func TestTurns(t *testing.T) {
 	p, _ := pool(t, nil)
-	greedy := attach(t, p, AttachOptions{Object: "greedy", Limits: Limits{StatementTimeout: slack * 3 * time.Second}})
+	greedy := attach(t, p, AttachOptions{Object: "greedy", Limits: Limits{StatementTimeout: 15 * time.Second}})
 	for s := range uint16(16) {
 		if _, err := greedy.start(sqlchan.Query, s+1, query(endless)); err != nil {
 			t.Fatal(err)
