@@ -192,7 +192,7 @@ func (s *server) startGateway(addrs []string, listeners []*os.File) error {
 		}
 	}
 	s.gateway = &process{name: "the gateway", index: -1}
-	if s.gateway.group, err = s.newGroup("gateway", 0, gatewayWeight); err != nil {
+	if s.gateway.group, err = s.newGroup("gateway", 0); err != nil {
 		return err
 	}
 	if err := s.fork(s.gateway, profile, spec); err != nil {
@@ -288,7 +288,7 @@ func (s *server) forkSQLD(p *process, control, shared int) error {
 	p.limits.MemoryBytes = s.cfg.SQLMemory
 	// The collector works harder before the kernel kills.
 	spec.Env = append(spec.Env, fmt.Sprintf("GOMEMLIMIT=%d", s.cfg.SQLMemory/10*9))
-	if p.group, err = s.newGroup(fmt.Sprintf("sqld-%d.%d", p.index, p.id), s.cfg.SQLMemory, workerWeight); err != nil {
+	if p.group, err = s.newGroup(fmt.Sprintf("sqld-%d.%d", p.index, p.id), s.cfg.SQLMemory); err != nil {
 		return err
 	}
 	return s.fork(p, profile, spec)
