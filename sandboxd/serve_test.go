@@ -382,7 +382,11 @@ func ofUsers(t *testing.T, first int) (pids []int) {
 		if err != nil || strings.HasPrefix(status["State"], "Z") {
 			continue
 		}
-		if uid, _ := strconv.Atoi(strings.Fields(status["Uid"])[0]); uid >= first && uid < first+uidsPerDirectory {
+		ids := strings.Fields(status["Uid"])
+		if len(ids) == 0 { // it ended while it was read
+			continue
+		}
+		if uid, _ := strconv.Atoi(ids[0]); uid >= first && uid < first+uidsPerDirectory {
 			pids = append(pids, pid)
 		}
 	}
