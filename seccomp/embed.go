@@ -6,6 +6,8 @@ import (
 	"runtime"
 )
 
+//go:generate go run ./compile bpf
+
 //go:embed bpf
 var compiled embed.FS
 

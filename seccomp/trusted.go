@@ -12,6 +12,7 @@ func Gateway() Profile {
 		"shutdown", "socketpair", "sendfile", "splice", "readv", "writev")...)
 	rules = append(rules, Rule{Call: "getsockopt", Needs: "net: TCP_INFO and the like"})
 	rules = append(rules, needed("facets: output pipes, shared memory with the SQL workers", "pipe2", "memfd_create")...)
+	rules = append(rules, needed("gate: files synced without a thread that waits", "io_setup", "io_submit", "io_getevents", "io_destroy")...)
 	return Profile{Name: "gateway", Allow: rules, Kill: except(tripwires(), "splice")}
 }
 

@@ -249,6 +249,7 @@ func (m *Manager) Close(ctx context.Context) {
 	m.lives.Lock()
 	m.closed = true
 	m.lives.Unlock()
+	defer m.syncer.Close()
 	defer m.exchanges.Close()
 	m.standbys.close()
 	for _, n := range m.all(key.top) {

@@ -21,18 +21,24 @@ import (
 	"time"
 )
 
-// parallel is how many files are synced at once: more only queue in the disk, and each
-// holds a thread of the runtime's (measured: waves of 64 parallel syncs are slower than 16).
+// parallel is how many files are synced at once: more only queue in the disk
+// (measured: waves of 64 parallel syncs are slower than 16).
 const parallel = 16
 
 // Syncer bounds how many syncs run at once; one serves the whole gateway.
 type Syncer struct {
 	slots chan struct{}
+	disk  *asyncDisk // nil where the kernel has no such thing
 	syncs atomic.Int64
 }
 
-// NewSyncer returns a syncer.
-func NewSyncer() *Syncer { return &Syncer{slots: make(chan struct{}, parallel)} }
+// NewSyncer returns a syncer, which must be closed.
+func NewSyncer() *Syncer {
+	return &Syncer{slots: make(chan struct{}, parallel), disk: newAsyncDisk()}
+}
+
+// Close gives the kernel back what the syncer has of it. Gates work on after that, but slower.
+func (s *Syncer) Close() { s.disk.close() }
 
 // Syncs is how many times a file was synced.
 func (s *Syncer) Syncs() int64 { return s.syncs.Load() }
@@ -144,7 +150,7 @@ func (g *Gate) sync(fresh bool) error {
 	// All at once: the file system's journal is then written once for all of them, not once for each.
 	names := make(chan error, 1)
 	go func() { names <- g.syncNames() }()
-	err := syncFile(g.db)
+	err := g.syncer.syncFile(g.db)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -152,7 +158,7 @@ func (g *Gate) sync(fresh bool) error {
 }
 
 func (g *Gate) syncLog() error {
-	err := syncFile(g.db + "-wal")
+	err := g.syncer.syncFile(g.db + "-wal")
 	if errors.Is(err, fs.ErrNotExist) { // checkpointed and removed: all of it is in the database, synced by the checkpoint
 		return nil
 	}
@@ -179,12 +185,15 @@ func (g *Gate) syncNames() error {
 
 // The file is opened anew each time: the worker may have replaced it since. An os.File would cost seven system calls more, for
 // a poller that files do not have.
-func syncFile(path string) error {
+func (s *Syncer) syncFile(path string) error {
 	fd, err := ignoringEINTR(func() (int, error) { return syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0) })
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer syscall.Close(fd)
+	if err := s.disk.dataSync(fd); !errors.Is(err, errNotAsync) {
+		return err
+	}
 	if _, err := ignoringEINTR(func() (int, error) { return 0, syscall.Fdatasync(fd) }); err != nil {
 		return fmt.Errorf("fdatasync: %w", err)
 	}

@@ -28,7 +28,7 @@ func database(t testing.TB) (db, top string) {
 
 func TestWait(t *testing.T) {
 	var committed atomic.Uint64
-	s := NewSyncer()
+	s := newSyncer(t)
 	db, top := database(t)
 	g := s.New(db, top, committed.Load, func(uint64) {})
 	if err := g.Wait(); err != nil || s.Syncs() != 0 {
@@ -50,7 +50,7 @@ func TestWait(t *testing.T) {
 // TestOneSyncForAll: those who wait while a sync runs share the next one.
 func TestOneSyncForAll(t *testing.T) {
 	var committed atomic.Uint64
-	s := NewSyncer()
+	s := newSyncer(t)
 	db, top := database(t)
 	g := s.New(db, top, committed.Load, func(uint64) {})
 	const waiters = 200
@@ -88,7 +88,7 @@ func TestPause(t *testing.T) {
 // TestCrowdIsCounted: a sync notes how many it served.
 func TestCrowdIsCounted(t *testing.T) {
 	var committed atomic.Uint64
-	s := NewSyncer()
+	s := newSyncer(t)
 	db, top := database(t)
 	g := s.New(db, top, committed.Load, func(uint64) {})
 	g.mu.Lock()
@@ -119,7 +119,7 @@ func TestCrowdIsCounted(t *testing.T) {
 // TestFailureIsForEver: after a sync failed, nothing passes, even if a later one would succeed.
 func TestFailureIsForEver(t *testing.T) {
 	var committed atomic.Uint64
-	s := NewSyncer()
+	s := newSyncer(t)
 	db, top := database(t)
 	os.Remove(db + "-wal")
 	if err := os.Mkdir(db+"-wal", 0o700); err != nil { // can't be opened for writing
@@ -141,7 +141,7 @@ func TestFailureIsForEver(t *testing.T) {
 func BenchmarkRead(b *testing.B) {
 	var committed atomic.Uint64
 	db, top := database(b)
-	g := NewSyncer().New(db, top, committed.Load, func(uint64) {})
+	g := newSyncer(b).New(db, top, committed.Load, func(uint64) {})
 	committed.Add(1)
 	g.Wait()
 	for b.Loop() {
@@ -153,7 +153,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkCommit32(b *testing.B) {
 	var committed atomic.Uint64
 	db, top := database(b)
-	g := NewSyncer().New(db, top, committed.Load, func(uint64) {})
+	g := newSyncer(b).New(db, top, committed.Load, func(uint64) {})
 	f, err := os.OpenFile(db+"-wal", os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		b.Fatal(err)
@@ -170,4 +170,10 @@ func BenchmarkCommit32(b *testing.B) {
 			}
 		}
 	})
+}
+
+func newSyncer(t testing.TB) *Syncer {
+	s := NewSyncer()
+	t.Cleanup(s.Close)
+	return s
 }

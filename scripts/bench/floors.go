@@ -104,7 +104,11 @@ func plainMain(args []string) error {
 		return err
 	}
 	return serveHere(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, err := plainAdd(r.Context(), db)
+		add := plainAdd
+		if r.URL.Path == "/transaction" {
+			add = plainTransaction
+		}
+		n, err := add(r.Context(), db)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -113,13 +117,21 @@ func plainMain(args []string) error {
 	}))
 }
 
+// plainOne is the statement of both.
+const plainOne = `UPDATE counter SET n = n + 1 WHERE id = 1 RETURNING n`
+
 func plainAdd(ctx context.Context, db *sql.DB) (n int64, err error) {
+	err = db.QueryRowContext(ctx, plainOne).Scan(&n)
+	return n, err
+}
+
+func plainTransaction(ctx context.Context, db *sql.DB) (n int64, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
 	}
 	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, `UPDATE counter SET n = n + 1 WHERE id = 1 RETURNING n`).Scan(&n); err != nil {
+	if err := tx.QueryRowContext(ctx, plainOne).Scan(&n); err != nil {
 		return 0, err
 	}
 	return n, tx.Commit()

@@ -22,17 +22,26 @@ func (d *data) table() error {
 	return d.err
 }
 
-// increment adds one in a transaction of its own and tells the result.
+// addOne reads, writes and, where it is not in a transaction, commits.
+const addOne = `UPDATE counter SET n = n + 1 WHERE id = 1 RETURNING n`
+
+// increment adds one and tells the result.
 func (d *data) increment(w http.ResponseWriter, r *http.Request) {
-	n, err := d.add(r.Context())
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	var n int64
+	err := d.table()
+	if err == nil {
+		err = d.db.QueryRowContext(r.Context(), addOne).Scan(&n)
 	}
-	fmt.Fprintln(w, n)
+	tell(w, n, err)
 }
 
-func (d *data) add(ctx context.Context) (n int64, err error) {
+// transaction does the same in a transaction that it begins and commits.
+func (d *data) transaction(w http.ResponseWriter, r *http.Request) {
+	n, err := d.transact(r.Context())
+	tell(w, n, err)
+}
+
+func (d *data) transact(ctx context.Context) (n int64, err error) {
 	if err := d.table(); err != nil {
 		return 0, err
 	}
@@ -41,10 +50,18 @@ func (d *data) add(ctx context.Context) (n int64, err error) {
 		return 0, err
 	}
 	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, `UPDATE counter SET n = n + 1 WHERE id = 1 RETURNING n`).Scan(&n); err != nil {
+	if err := tx.QueryRowContext(ctx, addOne).Scan(&n); err != nil {
 		return 0, err
 	}
 	return n, tx.Commit()
+}
+
+func tell(w http.ResponseWriter, n int64, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintln(w, n)
 }
 
 // reads times reads by primary key, n for each of some callers at once, and tells the microseconds that one

@@ -64,6 +64,7 @@ func start(ctx context.Context, f *sdk.Facet) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", hello)
 	mux.HandleFunc("GET /increment", d.increment)
+	mux.HandleFunc("GET /transaction", d.transaction)
 	mux.HandleFunc("GET /reads", d.reads)
 	mux.HandleFunc("GET /bomb/{kind}", bomb(f))
 	return mux, nil
