@@ -29,7 +29,9 @@ import (
 	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/facet"
 	"github.com/facetgateway/fgw/gateway/front"
+	"github.com/facetgateway/fgw/gateway/gate"
 	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/marks"
 	"github.com/facetgateway/fgw/gateway/origin"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/gateway/relay"
@@ -123,6 +125,11 @@ func run(boot *protocol.Boot) error {
 		return err
 	}
 	defer reg.Close()
+	running, err := marks.Open(filepath.Join(boot.DataDir, "running"))
+	if err != nil {
+		return err
+	}
+	defer running.Close()
 	bundles, err := bundle.NewStore(boot.DataDir)
 	if err != nil {
 		return err
@@ -155,9 +162,11 @@ func run(boot *protocol.Boot) error {
 	}
 	defer sources.Close()
 	sources.Warm(ctx)
+	syncer := gate.NewSyncer()
+	defer syncer.Close()
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
-		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Running: filepath.Join(boot.DataDir, "running"), Log: log, Builder: sources,
+		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Marks: running, Syncer: syncer, Log: log, Builder: sources,
 		Egress: egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
 	if err := facets.LoadAlarms(ctx); err != nil {

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/e2e/rig"
+	"github.com/facetgateway/fgw/gateway/marks"
 )
 
 // rang is when a child's alarm rang, in milliseconds.
@@ -204,7 +204,12 @@ func TestAlarmThatNobodyHeardOf(t *testing.T) {
 		t.Errorf("the child that was woken has the props %v", k.Props)
 	}
 	s.Stop()
-	if marks, err := os.ReadDir(filepath.Join(s.Data, "running")); err != nil || len(marks) != 0 {
-		t.Errorf("when nothing runs, marked as running are %v, %v", marks, err)
+	left, err := marks.Open(filepath.Join(s.Data, "running"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer left.Close()
+	if all := left.All(); len(all) != 0 {
+		t.Errorf("when nothing runs, marked as running are %v", all)
 	}
 }

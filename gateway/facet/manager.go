@@ -28,6 +28,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/gate"
 	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/marks"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/gateway/relay"
@@ -49,8 +50,9 @@ type Config struct {
 	// CheckExecutable says whether a file that a supervisor handed over can be run.
 	CheckExecutable func(*os.File) error
 
-	Objects string // the directory of all objects
-	Running string // the directory of marks of facets that run, which may be missing
+	Objects string       // the directory of all objects
+	Marks   *marks.Marks // of facets that run
+	Syncer  *gate.Syncer
 	Log     *slog.Logger
 }
 
@@ -63,7 +65,6 @@ type Builder interface {
 // Manager knows every facet that runs or ran since the gateway started.
 type Manager struct {
 	Config
-	syncer    *gate.Syncer
 	exchanges *exchanges
 	alarms    *alarms
 	metrics   *metrics
@@ -101,7 +102,7 @@ func (t *Target) key() key {
 
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
-	m := &Manager{Config: c, syncer: gate.NewSyncer(), exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), intake: newIntake(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
+	m := &Manager{Config: c, exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), intake: newIntake(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
 	m.standbys = newStandbys(c.Log, func(ctx context.Context, k kind) (*process, error) {
 		p, err := newProcess(k)
 		if err == nil {
@@ -249,7 +250,6 @@ func (m *Manager) Close(ctx context.Context) {
 	m.lives.Lock()
 	m.closed = true
 	m.lives.Unlock()
-	defer m.syncer.Close()
 	defer m.exchanges.Close()
 	m.standbys.close()
 	for _, n := range m.all(key.top) {

@@ -3,25 +3,22 @@ package facet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/facetgateway/fgw/gateway/marks"
 	"github.com/facetgateway/fgw/gateway/sqlpool"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan/client"
 )
 
-// Each facet that runs has a mark, a file in Config.Running, from before its first statement until its alarm has been noted after
-// its last. So a gateway that was killed leaves the names of those whose alarm its successor has to look at, however many
-// sleep; and, in the file, how to start them, which only their supervisors knew. A mark is not synced: it is written before the facet
-// commits, and so reaches the disk before the commit does, or with it.
+// Each facet that runs has a mark (Config.Marks) from before its first statement until its alarm has been noted after its last. So a
+// gateway that was killed leaves the names of those whose alarm its successor has to look at, however many sleep; and how
+// to start them, which only their supervisors knew.
 
 const (
 	// recoverTime bounds how long looking at alarms may keep a gateway from serving. What is not looked at keeps its mark.
@@ -29,10 +26,6 @@ const (
 	// recoverAtOnce is how many are looked at together: it is the SQL workers that work.
 	recoverAtOnce = 8
 )
-
-func (m *Manager) markFile(id alarmID) string {
-	return filepath.Join(m.Running, id.object+"."+strconv.Itoa(id.n))
-}
 
 // mark says that the facet runs. Where the disk has no room for it the facet runs all the same: it is the crash of a gateway at
 // such a time that would have to be made up for.
@@ -43,7 +36,7 @@ func (in *instance) mark() {
 		how, err = in.howStarted()
 	}
 	if err == nil {
-		err = os.WriteFile(in.m.markFile(in.alarm), how, 0o600)
+		err = in.m.Marks.Add(in.alarm.mark(), how)
 	}
 	if err != nil {
 		in.m.Log.Warn("mark a facet that runs", "facet", in.address(), "error", err)
@@ -51,60 +44,48 @@ func (in *instance) mark() {
 }
 
 func (in *instance) unmark() {
-	if err := os.Remove(in.m.markFile(in.alarm)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := in.m.Marks.Remove(in.alarm.mark()); err != nil {
 		in.m.Log.Warn("take back the mark of a facet that ran", "facet", in.address(), "error", err)
 	}
 }
 
+func (id alarmID) mark() marks.ID { return marks.ID{Object: id.object, N: id.n} }
+
 // recoverAlarms looks at the alarms of facets that ran when the gateway was killed.
-func (m *Manager) recoverAlarms(ctx context.Context) error {
-	if err := os.MkdirAll(m.Running, 0o700); err != nil {
-		return fmt.Errorf("make a place for the marks of facets that run: %w", err)
-	}
-	marks, err := os.ReadDir(m.Running)
-	if err != nil {
-		return fmt.Errorf("look for facets that ran: %w", err)
-	}
+func (m *Manager) recoverAlarms(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recoverTime)
 	defer cancel()
 	slots := make(chan struct{}, recoverAtOnce)
 	var wg sync.WaitGroup
-	for _, e := range marks {
+	for _, id := range m.Marks.All() {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := m.recoverAlarm(ctx, e.Name()); err != nil {
-				m.Log.Error("look at the alarm of a facet that ran when the gateway ended", "mark", e.Name(), "error", err)
+			if err := m.recoverAlarm(ctx, alarmID{id.Object, id.N}); err != nil {
+				m.Log.Error("look at the alarm of a facet that ran when the gateway ended", "mark", id.String(), "error", err)
 			}
 		})
 	}
 	wg.Wait()
-	return nil
 }
 
 // recoverAlarm looks at one facet's alarm and takes back its mark.
-func (m *Manager) recoverAlarm(ctx context.Context, mark string) error {
-	object, number, _ := strings.Cut(mark, ".")
-	n, err := strconv.Atoi(number)
-	id := alarmID{object, n}
-	if err != nil || filepath.Base(m.markFile(id)) != mark {
-		return nil // no mark of ours
-	}
+func (m *Manager) recoverAlarm(ctx context.Context, id alarmID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o, _, err := m.Registry.ObjectByID(ctx, object, n)
+	o, _, err := m.Registry.ObjectByID(ctx, id.object, id.n)
 	if err == nil {
-		p := placeOf(o, n)
+		p := placeOf(o, id.n)
 		at, err := m.readAlarm(ctx, p, o.Namespace)
 		if err != nil {
 			return err
 		}
-		if err := m.noteAlarm(ctx, id, at, func() ([]byte, error) { return os.ReadFile(m.markFile(id)) }); err != nil {
+		if err := m.noteAlarm(ctx, id, at, func() ([]byte, error) { return m.Marks.Start(id.mark()) }); err != nil {
 			return err
 		}
 	} // else it was removed, and its alarm with it
-	return os.Remove(m.markFile(id))
+	return m.Marks.Remove(id.mark())
 }
 
 // readAlarm reads the alarm from a facet's database: -1 where there is none.

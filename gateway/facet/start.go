@@ -148,7 +148,7 @@ func (in *instance) attach(ctx context.Context, s *registry.Settled, pair *sqlpo
 		return fmt.Errorf("attach the database: %w", err)
 	}
 	in.before = sqlUsage(in.sql.Usage())
-	durable := in.m.syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
+	durable := in.m.Syncer.New(filepath.Join(in.m.Objects, place.file), in.m.Objects, in.sql.Committed, in.sql.SetDurable)
 	in.durable = func() error {
 		if err := durable.Wait(); err != nil {
 			return err
