@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -48,6 +49,8 @@ func Serve(ctx context.Context, cfg Config) error {
 
 // serveHere is Serve where this process has the privileges that the plan needs.
 func serveHere(ctx context.Context, cfg Config, plan Decision) (err error) {
+	// It waits for its children and passes requests on: with a second thread, each of them would be handed from one to the other.
+	runtime.GOMAXPROCS(1)
 	s := &server{cfg: cfg, plan: plan}
 	if s.data, err = openDataDir(ctx, cfg.DataDir); err != nil {
 		return err
