@@ -42,6 +42,7 @@ type instance struct {
 
 	// What start makes and end lets go of. Written by run before ready is closed.
 	proc    *process
+	spare   *spare // a process for its first child, nil where there is none
 	conn    *wire.Conn
 	mux     *yamux.Session
 	session *relay.Session
@@ -121,6 +122,9 @@ func (in *instance) run() {
 		in.mu.Unlock()
 		close(in.ready)
 		in.m.standbys.want(in.kind())
+		if in.starter != nil && in.starter.parent.starter == nil {
+			in.m.standbys.started(in.starter.parent.kind(), in.kind())
+		}
 		in.watch()
 	}
 	in.finish(err)

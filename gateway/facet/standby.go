@@ -61,6 +61,8 @@ type standbys struct {
 	mu      sync.Mutex // guards what follows
 	all     map[kind]*standby
 	resting map[string]time.Time // bundles that get none before
+	habits  map[kind]habit       // of supervisors
+	spares  int                  // beside those in all
 	closed  bool
 }
 
@@ -70,12 +72,13 @@ type standby struct {
 	used     time.Time     // when its kind was last started; guarded by standbys.mu
 	out      chan struct{} // closed when it is taken out of the map
 	born     chan struct{} // closed when process is set
+	spare    *spare        // for the first child of a supervisor, nil where there is none; guarded by standbys.mu
 	*process               // nil where it was taken before it was begun, or could not be
 }
 
 func newStandbys(log *slog.Logger, begin func(context.Context, kind) (*process, error), has func(bundle string) bool) *standbys {
 	s := &standbys{log: log, begin: begin, has: has, most: mostStandbys(), idle: standbyIdle, delay: standbyDelay,
-		all: map[kind]*standby{}, resting: map[string]time.Time{}}
+		all: map[kind]*standby{}, resting: map[string]time.Time{}, habits: map[kind]habit{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -97,8 +100,7 @@ func (s *standbys) want(k kind) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	if k.seat.Under != nil {
-		// It would be born into its supervisor's limits, and take room there that a facet asks for.
-		return
+		return // it would lie in its supervisor's limits, and take room there that a facet asks for
 	}
 	if s.closed || s.most == 0 || now.Before(s.resting[k.bundle]) {
 		return
@@ -124,9 +126,9 @@ func longestUnused(all map[kind]*standby) (oldest *standby) {
 	return oldest
 }
 
-// take gives a process of that kind, which is the caller's from then on; nil where none is kept. One that is being
-// started is waited for: it is ahead of any that would be started now.
-func (s *standbys) take(ctx context.Context, k kind) *process {
+// take gives a process of that kind, which is the caller's from then on, and the spare beside it, which may be nil and ends in
+// its time; nil where none is kept. One that is being started is waited for: it is ahead of any that would be started now.
+func (s *standbys) take(ctx context.Context, k kind) (*process, *spare) {
 	s.mu.Lock()
 	b := s.all[k]
 	if b != nil {
@@ -134,24 +136,27 @@ func (s *standbys) take(ctx context.Context, k kind) *process {
 	}
 	s.mu.Unlock()
 	if b == nil {
-		return nil
+		return nil, nil
 	}
 	select {
 	case <-b.born:
 	case <-ctx.Done():
 		s.end(b)
-		return nil
+		return nil, nil
 	}
 	if b.process == nil {
-		return nil
+		return nil, nil
 	}
 	select {
 	case <-b.Done(): // it ended, and its keeper had no time to find out
 		b.discard()
-		return nil
+		return nil, nil
 	default:
-		return b.process
 	}
+	if b.spare != nil {
+		s.leaveSpare(b.spare)
+	}
+	return b.process, b.spare
 }
 
 // count is how many there are.
@@ -165,6 +170,17 @@ func (s *standbys) count() int {
 func (s *standbys) remove(b *standby) {
 	delete(s.all, b.kind)
 	close(b.out)
+	if b.spare != nil {
+		s.spares--
+	}
+}
+
+// discard ends the process, and before it the spare that lies in its limits.
+func (b *standby) discard() {
+	if b.spare != nil {
+		b.spare.end()
+	}
+	b.process.discard()
 }
 
 // throwOut ends a standby. s.mu is held.
@@ -187,6 +203,7 @@ func (s *standbys) keep(b *standby) {
 	if !s.bear(b) {
 		return
 	}
+	s.accompany(b)
 	pause := standbyLook
 	for {
 		var why string
@@ -215,7 +232,7 @@ func (s *standbys) keep(b *standby) {
 // judge takes a standby out whose time is over, or that misbehaved. It reports whether that has happened, and
 // whether by this call.
 func (s *standbys) judge(b *standby, why string) (over, mine bool) {
-	gone := !s.has(b.kind.bundle)
+	gone := !s.has(b.kind.bundle) || b.spare != nil && !s.has(b.spare.kind.bundle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -272,11 +289,21 @@ func (s *standbys) bear(b *standby) bool {
 func (s *standbys) look(b *standby) string {
 	ctx, cancel := context.WithTimeout(s.ctx, killTime)
 	defer cancel()
-	used, err := b.Stats(ctx)
+	if why := b.process.misused(ctx); why != "" || b.spare == nil || b.spare.process == nil {
+		return why
+	}
+	if why := b.spare.process.misused(ctx); why != "" {
+		return "the process beside it, of bundle " + b.spare.kind.bundle + ": " + why
+	}
+	return ""
+}
+
+func (p *process) misused(ctx context.Context) string {
+	used, err := p.Stats(ctx)
 	if err != nil {
 		return "what it uses is not known: " + err.Error()
 	}
-	return misuse(used, b.hasPrinted())
+	return misuse(used, p.hasPrinted())
 }
 
 // misuse judges what a standby has used.

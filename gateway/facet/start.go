@@ -34,7 +34,12 @@ func (in *instance) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	k := in.kind()
-	p := in.m.standbys.take(ctx, k)
+	var p *process
+	if in.starter == nil {
+		p, in.spare = in.m.standbys.take(ctx, k)
+	} else {
+		p = in.starter.parent.companion(ctx, k)
+	}
 	if p == nil {
 		if p, err = newProcess(k); err != nil {
 			return err

@@ -65,6 +65,9 @@ func (in *instance) finish(failure error) {
 		in.proc.Kill() // whatever its children wait for: it must not compute on meanwhile
 	}
 	kidsEnded()
+	if in.spare != nil {
+		in.spare.end()
+	}
 	var exit protocol.Exit
 	if in.proc != nil {
 		select {
