@@ -24,7 +24,7 @@ type facets struct {
 
 	mu      sync.Mutex // guards the fields below
 	last    uint64
-	asked   map[uint64]*request
+	asked   map[uint64]*request // who takes one out answers it and sees to the facet's resources
 	running map[uint64]*process
 	closed  bool
 }
@@ -92,6 +92,8 @@ func (f *facets) start(id uint64, l protocol.Limits, at place, files facetFiles)
 	return p, nil
 }
 
+// ask sends a request. After an error the facet's resources are the caller's to release; otherwise an answer comes, from
+// whoever took the request out of asked, and who took it out releases them.
 func (f *facets) ask(r *request, l protocol.Limits, files []int) error {
 	m := launcher.Request{
 		UID: uint32(r.p.uid), GID: uint32(r.p.uid), Memory: l.MemoryBytes / 10 * 9,
@@ -116,9 +118,12 @@ func (f *facets) ask(r *request, l protocol.Limits, files []int) error {
 	f.mu.Unlock()
 	if _, _, err := f.conn.WriteMsgUnix(m.Append(nil), unix.UnixRights(files...), nil); err != nil {
 		f.mu.Lock()
+		_, ours := f.asked[m.ID]
 		delete(f.asked, m.ID)
 		f.mu.Unlock()
-		return fmt.Errorf("ask the launcher: %w", err)
+		if ours {
+			return fmt.Errorf("ask the launcher: %w", err)
+		}
 	}
 	return nil
 }
