@@ -11,7 +11,7 @@ import (
 // main runs. Where it is used up, the kernel cuts descriptors off the messages that carry them: what a message was
 // for can't be done then, and a facet whose pidfd was cut off could not be killed. So facets are refused before.
 const (
-	ownFiles     = 128 // sandboxd's own, the groups that wait for facets, gateway, workers
+	ownFiles     = 128 // sandboxd's own, the groups that wait for facets, gateway, workers, and what they print
 	requestFiles = 20  // one request under way: what it brings, a builder's root
 	facetFDs     = 5   // a facet: its pidfd, and its group in each of up to four hierarchies
 )

@@ -93,6 +93,13 @@ func (g *testGateway) do(ctx context.Context, words []string, path string) (any,
 			return g.sqlds[number()].Confinement(ctx)
 		}
 		return g.facets[0].Confinement(ctx)
+	case "print": // that many lines
+		var lines strings.Builder
+		for i := range number() {
+			fmt.Fprintf(&lines, "printed %d lines\n", i)
+		}
+		_, err := os.Stderr.WriteString(lines.String())
+		return nil, err
 	case "exit":
 		os.Exit(number())
 	case "open":

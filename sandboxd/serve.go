@@ -137,6 +137,10 @@ func (s *server) openOwn() (err error) {
 	if s.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
 		return err
 	}
+	if s.stderr, err = errorOutput(); err != nil {
+		return err
+	}
+	s.printer = newPrinter(s.stderr)
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
@@ -266,6 +270,9 @@ func (s *server) stop() error {
 	if s.facets != nil {
 		s.facets.wait()
 	}
+	if s.printer != nil {
+		s.printer.close() // before Serve returns, whose error is told after what the children said
+	}
 	if s.slots != nil {
 		s.slots.close()
 	}
@@ -282,7 +289,7 @@ func (s *server) stop() error {
 		s.forker.close()
 	}
 	s.data.removeAdmin()
-	for _, f := range []*os.File{s.null, s.life, s.hold} {
+	for _, f := range []*os.File{s.null, s.life, s.hold, s.stderr} {
 		if f != nil {
 			f.Close()
 		}

@@ -63,11 +63,18 @@ func serveMain() {
 func serve(t *testing.T, dir string, further ...string) *served {
 	t.Helper()
 	needRoot(t)
-	return serveAs(t, nil, dir, further...)
+	return serveAs(t, nil, t.Output(), dir, further...)
+}
+
+// serveTo is serve with another error output.
+func serveTo(t *testing.T, stderr io.Writer, dir string, further ...string) *served {
+	t.Helper()
+	needRoot(t)
+	return serveAs(t, nil, stderr, dir, further...)
 }
 
 // serveAs starts a gateway as another user, or as the test's own.
-func serveAs(t *testing.T, user *syscall.Credential, dir string, further ...string) *served {
+func serveAs(t *testing.T, user *syscall.Credential, stderr io.Writer, dir string, further ...string) *served {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "facet")); err != nil {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -80,7 +87,7 @@ func serveAs(t *testing.T, user *syscall.Credential, dir string, further ...stri
 		}
 	}
 	s := &served{dir: dir, cmd: &exec.Cmd{
-		Path: "/proc/self/exe", Args: append([]string{"fgw-serve", dir, "127.0.0.1:0"}, further...), Stderr: t.Output(),
+		Path: "/proc/self/exe", Args: append([]string{"fgw-serve", dir, "127.0.0.1:0"}, further...), Stderr: stderr,
 		// Pdeathsig: a test that is killed leaves nothing running.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: user, Pdeathsig: syscall.SIGKILL},
 	}}

@@ -59,7 +59,7 @@ func TestOrdinaryUser(t *testing.T) {
 	if !delegated() {
 		waived = []string{"memory", "pids"}
 	}
-	s := serveAs(t, user, dir, append([]string{"{}"}, waived...)...)
+	s := serveAs(t, user, t.Output(), dir, append([]string{"{}"}, waived...)...)
 	s.busy(t)
 	named, all := s.family(t)
 	if named[UserName] == 0 || named["facet"] == 0 || named["fgw-sqld"] == 0 {
@@ -94,7 +94,7 @@ func TestOrdinaryUserKilled(t *testing.T) {
 		waived = []string{"memory", "pids"}
 	}
 	for _, victim := range []string{"sandboxd", UserName, "fgw-launcher", "fgw-gateway"} {
-		s := serveAs(t, user, dir, append([]string{"{}"}, waived...)...)
+		s := serveAs(t, user, t.Output(), dir, append([]string{"{}"}, waived...)...)
 		s.busy(t)
 		named, all := s.family(t)
 		syscall.Kill(named[victim], syscall.SIGKILL)

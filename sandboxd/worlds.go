@@ -61,6 +61,9 @@ type server struct {
 	life  *os.File // the reading end: closes with sandboxd
 	hold  *os.File // the writing end
 
+	stderr  *os.File
+	printer *printer // of what the children print, to stderr
+
 	forker *forker
 	tree   cgroupTree
 	slots  *slots
@@ -73,10 +76,13 @@ type server struct {
 	builds            builds
 }
 
-// spec is what every child of sandboxd's own starts with: no input, output to sandboxd's error output.
+// ownOutput stands in a Spec's Files for a pipe that sandboxd copies to its error output.
+const ownOutput = -1
+
+// spec is what every child of sandboxd's own starts with: no input, its output to be copied by sandboxd.
 func (s *server) spec(files ...*os.File) confine.Spec {
 	spec := confine.Spec{
-		Exe: int(s.exe.Fd()), Files: []int{int(s.null.Fd()), 2, 2},
+		Exe: int(s.exe.Fd()), Files: []int{int(s.null.Fd()), ownOutput, ownOutput},
 		Env: []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
 		UID: s.uid, GID: s.uid, Into: -1, Ruleset: -1, Life: int(s.life.Fd()),
 	}
@@ -96,13 +102,29 @@ func (s *server) fork(p *process, profile confine.Profile, spec confine.Spec) er
 	if p.group != nil {
 		spec.Join, spec.Into = p.group.Join(), p.group.Into()
 	}
+	ended := func() {}
+	if slices.Contains(spec.Files, ownOutput) {
+		var w *os.File
+		if w, ended, err = s.printer.pipe(p.name); err != nil {
+			return err
+		}
+		defer w.Close()
+		for i, fd := range spec.Files {
+			if fd == ownOutput {
+				spec.Files[i] = int(w.Fd())
+			}
+		}
+	}
 	p.done = make(chan struct{})
 	child, err := s.forker.start(starter, spec)
 	p.pid, p.pidfd, p.uid = child.PID, child.PIDFD, spec.UID
 	if child.PID == 0 {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	go p.await()
+	go func() {
+		p.await()
+		ended()
+	}()
 	if err != nil {
 		<-p.done
 		return fmt.Errorf("start %s: %w", p.name, err)

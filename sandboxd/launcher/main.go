@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors that the launcher starts with, beside 0 (null), 1 and 2 (sandboxd's error output).
+// Descriptors that the launcher starts with, beside 0 (null), 1 and 2 (a pipe to sandboxd).
 const controlFD = 3
 
 // exitUsage is the status of a launcher that was not started by sandboxd.
