@@ -152,10 +152,7 @@ func run(boot *protocol.Boot) error {
 	defer pool.Close()
 	sources, err := build.New(build.Config{
 		Toolchain: c.Toolchain, Spawn: build.Spawner(boot.Client), Bundles: bundles, Dir: boot.DataDir, Log: log,
-		InUse: func(hash string) bool {
-			used, err := reg.Bundles(context.Background())
-			return err != nil || used[hash]
-		},
+		InUse: func(hash string) bool { return bundles.Pinned(hash) || versionHas(reg, hash) },
 	})
 	if err != nil {
 		return err
@@ -167,11 +164,13 @@ func run(boot *protocol.Boot) error {
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
 		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Marks: running, Syncer: syncer, Log: log, Builder: sources,
-		Egress: egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
+		KeepsBundle: func(hash string) bool { return sources.Keeps(hash) || versionHas(reg, hash) },
+		Egress:      egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
 	if err := facets.LoadAlarms(ctx); err != nil {
 		return err
 	}
+	collectBundles(ctx, reg, bundles, sources, log)
 	var ready atomic.Bool
 	site := front.New(front.Config{
 		Namespaces: reg, Facets: facets, Origins: reg, BaseDomain: c.BaseDomain,
@@ -181,6 +180,29 @@ func run(boot *protocol.Boot) error {
 		Registry: reg, Bundles: bundles, Logs: output, Runtime: facets, Sources: sources, Invoke: site.Invoke(),
 		URL: appURL(&c, boot.Addrs), Version: c.Version, Listen: boot.Addrs, Log: log,
 	}), &ready)
+}
+
+// collectBundles removes those that nobody needs: what supervisors handed over in an earlier life of the gateway's, and no alarm
+// wants, will be handed over again. A registry without any version is one that was lost or moved, and asks for nothing to be removed.
+func collectBundles(ctx context.Context, reg *registry.Registry, bundles *bundle.Store, sources *build.Builder, log *slog.Logger) {
+	var removed int
+	var bytes int64
+	used, err := reg.Bundles(ctx)
+	if err == nil && len(used) > 0 {
+		removed, bytes, err = bundles.Collect(func(hash string) bool { return used[hash] || sources.Keeps(hash) })
+	}
+	if err != nil {
+		log.Warn("unused bundles were not removed", "error", err)
+	}
+	if removed > 0 {
+		log.Info("removed unused bundles", "bundles", removed, "bytes", bytes)
+	}
+}
+
+// versionHas reports whether a version of an app is that bundle, or that can't be said.
+func versionHas(reg *registry.Registry, hash string) bool {
+	used, err := reg.Bundles(context.Background())
+	return err != nil || used[hash]
 }
 
 // serve runs the listeners until ctx ends, then drains.

@@ -38,13 +38,15 @@ const tempPrefix = ".new-"
 type Store struct {
 	dir string
 	now func() time.Time
-	mu  sync.Mutex // held while a bundle gets its name or loses it: one stored again must not be collected
+
+	mu   sync.Mutex     // held while a bundle gets its name or loses it: one stored again must not be collected
+	pins map[string]int // how often each is pinned; guarded by mu
 }
 
 // NewStore opens the store of a data directory, DATA/bundles, and removes what
 // a crash left half-written. The caller holds the directory's lock.
 func NewStore(dataDir string) (*Store, error) {
-	s := &Store{dir: filepath.Join(dataDir, "bundles"), now: time.Now}
+	s := &Store{dir: filepath.Join(dataDir, "bundles"), now: time.Now, pins: map[string]int{}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open bundles: %w", err)
 	}
@@ -67,6 +69,15 @@ func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 // Put stores what r gives, up to max bytes (0: MaxBytes), after check has
 // accepted the file, and tells its hash. The same content is stored once.
 func (s *Store) Put(ctx context.Context, r io.Reader, max int64, check func(*os.File) error) (hash string, bytes int64, err error) {
+	hash, bytes, err = s.PutPinned(ctx, r, max, check)
+	if err == nil {
+		s.Unpin(hash)
+	}
+	return hash, bytes, err
+}
+
+// PutPinned is Put of a bundle that nobody removes before the caller unpins it.
+func (s *Store) PutPinned(ctx context.Context, r io.Reader, max int64, check func(*os.File) error) (hash string, bytes int64, err error) {
 	if max <= 0 {
 		max = MaxBytes
 	}
@@ -96,12 +107,17 @@ func (s *Store) Put(ctx context.Context, r io.Reader, max int64, check func(*os.
 	return hash, bytes, nil
 }
 
-// place makes a written file durable under its hash. Mode 0511: a facet's own user must be able to run
+// place makes a written file durable under its hash, and pins it. Mode 0511: a facet's own user must be able to run
 // it, by descriptor too, but not to read it, which also keeps the facet's process from being dumpable: no
 // other process of its user may look into it.
-func (s *Store) place(f *os.File, hash string) error {
+func (s *Store) place(f *os.File, hash string) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() {
+		if err == nil {
+			s.pins[hash]++
+		}
+	}()
 	if now := s.now(); os.Chtimes(s.path(hash), now, now) == nil {
 		return nil // there already, and its grace begins anew
 	}
@@ -160,7 +176,38 @@ func (s *Store) Has(hash string) bool {
 	return isHash(hash) && err == nil
 }
 
-// Collect removes bundles for which used says no and that have not been stored
+// Pin keeps a bundle from being removed until it is unpinned as often, and gives its size.
+func (s *Store) Pin(hash string) (bytes int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := os.Stat(s.path(hash))
+	switch {
+	case !isHash(hash), errors.Is(err, fs.ErrNotExist):
+		return 0, fmt.Errorf("%w: %q", ErrNotFound, hash)
+	case err != nil:
+		return 0, fmt.Errorf("pin bundle: %w", err)
+	}
+	s.pins[hash]++
+	return info.Size(), nil
+}
+
+// Unpin takes back one Pin.
+func (s *Store) Unpin(hash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pins[hash]--; s.pins[hash] <= 0 {
+		delete(s.pins, hash)
+	}
+}
+
+// Pinned reports whether the bundle is pinned.
+func (s *Store) Pinned(hash string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pins[hash] > 0
+}
+
+// Collect removes bundles that are not pinned, for which used says no, and that have not been stored
 // in the last hour. It gives how many, and the bytes they took.
 func (s *Store) Collect(used func(hash string) bool) (removed int, bytes int64, err error) {
 	entries, err := os.ReadDir(s.dir)
@@ -171,7 +218,7 @@ func (s *Store) Collect(used func(hash string) bool) (removed int, bytes int64, 
 		if !isHash(e.Name()) || used(e.Name()) {
 			continue
 		}
-		n, err := s.removeOld(e.Name())
+		n, err := s.remove(e.Name(), grace)
 		if err != nil {
 			return removed, bytes, fmt.Errorf("collect bundles: %w", err)
 		}
@@ -183,12 +230,15 @@ func (s *Store) Collect(used func(hash string) bool) (removed int, bytes int64, 
 	return removed, bytes, nil
 }
 
-// removeOld removes a bundle whose grace is over and gives its size, else 0.
-func (s *Store) removeOld(hash string) (int64, error) {
+// remove removes a bundle of that age that is not pinned, and gives its size, else 0.
+func (s *Store) remove(hash string, age time.Duration) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pins[hash] > 0 {
+		return 0, nil
+	}
 	info, err := os.Stat(s.path(hash))
-	if err != nil || s.now().Sub(info.ModTime()) < grace {
+	if err != nil || s.now().Sub(info.ModTime()) < age {
 		return 0, err
 	}
 	return info.Size(), os.Remove(s.path(hash))

@@ -1,12 +1,15 @@
 package e2e_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -246,4 +249,53 @@ func TestExecutable(t *testing.T) {
 	if k := s.who("a"); k.Edition != "other" || k.Version != 0 {
 		t.Errorf("runs %+v", k)
 	}
+}
+
+// What a supervisor handed over is kept while a facet runs it, or an alarm will start one with it, and no longer.
+func TestCodeThatIsNeeded(t *testing.T) {
+	s := staged(t)
+	exe, err := os.ReadFile(rig.App(t, "troupe", "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := func(name, tail string) string { // starts a child with code of its own
+		s.Text("PUT", s.path("exe", "", ""), string(exe)+tail)
+		s.plan(name, plan{"exe": true})
+		s.expect(name, "/mem", "0")
+		sum := sha256.Sum256([]byte(string(exe) + tail))
+		return filepath.Join(s.Data, "bundles", hex.EncodeToString(sum[:]))
+	}
+	old := func() { // nothing was stored lately
+		all, err := filepath.Glob(filepath.Join(s.Data, "bundles", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range all {
+			if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	there := func(what, path string, want bool) {
+		t.Helper()
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s is there: %t", what, err == nil)
+		}
+	}
+	runs, ended, alarmed := bundle("runs", "1"), bundle("ended", "2"), bundle("alarmed", "3")
+	s.done("abort", "ended", "")
+	s.on("alarmed", "/alarm?in=5s")
+	s.done("abort", "alarmed", "")
+	s.Deploy(rig.App(t, "probe", ""), "t", "spare")
+	old()
+	s.Must("apps", "rm", "t/spare", "--yes")
+	there("what runs", runs, true)
+	there("what nothing needs", ended, false)
+	there("what an alarm needs", alarmed, true)
+	s.Stop()
+	old()
+	s.Start()
+	there("what ran before the restart", runs, false)
+	there("what an alarm needs after it", alarmed, true)
+	rig.Eventually(t, rawWait, "it rings", func() bool { return s.rangAsleep(s.address("alarmed")) == 1 })
 }

@@ -44,18 +44,20 @@ type alarmID struct {
 
 type alarm struct {
 	registry.Alarm
-	index   int  // in the heap, -1 outside
-	running bool // its handler runs
+	release func() // lets go of the bundles that its facet is started with
+	index   int    // in the heap, -1 outside
+	running bool   // its handler runs
 }
 
 // alarms are all that are set, by time.
 type alarms struct {
-	mu    sync.Mutex
-	byID  map[alarmID]*alarm // guarded by mu
-	queue alarmQueue         // those that do not run; guarded by mu
-	moved chan struct{}      // told when the first may have changed
-	slots chan struct{}
-	of    map[string]int // handlers that run, by namespace; guarded by mu
+	mu     sync.Mutex
+	byID   map[alarmID]*alarm // guarded by mu
+	queue  alarmQueue         // those that do not run; guarded by mu
+	moved  chan struct{}      // told when the first may have changed
+	slots  chan struct{}
+	retain func(*registry.Alarm) (release func()) // keeps the bundles that its facet is started with
+	of     map[string]int                         // handlers that run, by namespace; guarded by mu
 }
 
 func newAlarms() *alarms {
@@ -92,13 +94,22 @@ func (s *alarms) leave(namespace string) {
 
 // put sets or moves an alarm.
 func (s *alarms) put(a registry.Alarm) {
+	id := alarmID{a.Object, a.N}
+	known, ok := s.get(id)
+	var release func()
+	if !ok || !bytes.Equal(known.Start, a.Start) { // to read how it is started takes a while: it may be long
+		release = s.retain(&a)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := alarmID{a.Object, a.N}
 	e := s.byID[id]
 	if e == nil {
 		e = &alarm{index: -1}
 		s.byID[id] = e
+	}
+	if release != nil {
+		e.letGo()
+		e.release = release
 	}
 	e.Alarm = a
 	switch {
@@ -117,9 +128,17 @@ func (s *alarms) drop(id alarmID) {
 	defer s.mu.Unlock()
 	if e := s.byID[id]; e != nil {
 		delete(s.byID, id)
+		e.letGo()
 		if e.index >= 0 {
 			heap.Remove(&s.queue, e.index)
 		}
+	}
+}
+
+// letGo lets go of the bundles.
+func (e *alarm) letGo() {
+	if e.release != nil {
+		e.release()
 	}
 }
 

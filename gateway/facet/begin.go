@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -21,9 +22,13 @@ func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 	if s.stored != nil {
 		spec := *s.stored
 		spec.Object = s.parent.spec.objectBelow()
+		var err error
+		if spec.release, err = n.m.retain(n.objectID(), &spec); err != nil {
+			return nil, err
+		}
 		if spec.Egress != nil {
-			var err error
 			if spec.Egress, err = newOutlet(&spec.Egress.Grant); err != nil {
+				spec.release()
 				return nil, err
 			}
 		}
@@ -122,14 +127,14 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r gate
 	if err != nil {
 		return nil, err
 	}
-	bundle, app, version, err := n.m.code(ctx, n.key, &a.Code, r)
+	code, err := n.m.code(ctx, n, &a.Code, r)
 	if err != nil {
 		return nil, err
 	}
-	spec := &Spec{Bundle: bundle, App: app, Version: version, Limits: *limits, Rows: rows, Object: up.objectBelow(), Services: a.Services, Egress: out}
+	spec := &Spec{Bundle: code.bundle, App: code.app, Version: code.version, release: code.release, Limits: *limits, Rows: rows, Object: up.objectBelow(), Services: a.Services, Egress: out}
 	spec.Start = wire.Start{
 		Namespace: n.key.namespace, Object: n.key.object, ID: a.ID,
-		App: app, Version: version, Bundle: bundle,
+		App: code.app, Version: code.version, Bundle: code.bundle,
 		Props: a.Props, Env: a.Env, Secrets: a.Secrets,
 		Egress: out != nil, Database: true, Children: a.Children,
 		MaxStreams: wire.MaxOwnStreams, MaxSessions: wire.MaxSessions,
@@ -197,34 +202,42 @@ func deriveRows(own, given int64) (int64, error) {
 // minMemory is the least memory that a Go program starts in, with room for a request.
 const minMemory = 16 << 20
 
-// code turns what a start function named into a bundle, for the facet of that key.
-func (m *Manager) code(ctx context.Context, k key, c *wire.Code, r gated) (bundle, app string, version int, err error) {
+// code turns what a start function named into a bundle, for the facet n.
+func (m *Manager) code(ctx context.Context, n *node, c *wire.Code, r gated) (*taken, error) {
 	switch c.Kind {
 	case wire.CodeApp:
 		var v *registry.Version
+		var err error
 		if c.Version == 0 {
-			v, err = m.Registry.VersionFor(k.namespace, c.App, k.object)
+			v, err = m.Registry.VersionFor(n.key.namespace, c.App, n.key.object)
 		} else {
-			v, err = m.Registry.VersionOf(ctx, k.namespace, c.App, c.Version)
+			v, err = m.Registry.VersionOf(ctx, n.key.namespace, c.App, c.Version)
 		}
 		if err != nil {
-			return "", "", 0, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", k.namespace, c.App, c.Version)
+			return nil, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", n.key.namespace, c.App, c.Version)
 		}
-		return v.Bundle, v.App, v.Version, nil
+		release, err := m.retain("", &Spec{Bundle: v.Bundle, App: v.App})
+		return &taken{v.Bundle, v.App, v.Version, release}, err
 	case wire.CodeExecutable:
-		hash, err := m.putExecutable(ctx, k, c, r)
-		return hash, "", 0, err
+		return m.putExecutable(ctx, n, c, r)
 	case wire.CodeSource:
-		hash, found, err := m.buildSource(ctx, k, c, r)
+		hash, found, err := m.buildSource(ctx, n.key, c, r)
 		if err != nil {
-			return "", "", 0, err
+			return nil, err
 		}
 		if len(found) > 0 {
-			return "", "", 0, &problem.Error{Code: problem.BuildFailed, Message: "the source does not build: " + diagnosticsText(found)}
+			return nil, &problem.Error{Code: problem.BuildFailed, Message: "the source does not build: " + diagnosticsText(found)}
 		}
-		return hash, "", 0, nil
+		bytes, err := m.Bundles.Pin(hash)
+		if errors.Is(err, bundle.ErrNotFound) {
+			return nil, &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "what was built of the source was removed in the same moment, to make room; try again"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return m.accept(n.objectID(), hash, bytes)
 	}
-	return "", "", 0, problem.New(problem.BadRequest, "the start function gave no code")
+	return nil, problem.New(problem.BadRequest, "the start function gave no code")
 }
 
 // maxShown is how many diagnostics an error's message shows.

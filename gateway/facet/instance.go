@@ -31,6 +31,8 @@ type Spec struct {
 	// Services are those that the facet was handed, by the name under which it knows them.
 	Services map[string]wire.Binding
 	Egress   *Outlet // nil: none
+
+	release func() // lets go of the bundle, which is kept while the instance lives; nil where the registry names it
 }
 
 // instance is one life of a facet.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/build"
@@ -22,16 +24,27 @@ const (
 	// maxSourceMemory is what all sources together may take that are being read or built; taken apart, each takes some three times
 	// as much. Past it one is refused, as all that the gateway's memory has no room for.
 	maxSourceMemory = 128 << 20
+	// maxArriving is what executables together may take on the disk before they are bundles, which are accounted for by object: twice
+	// what one object can hand over at once.
+	maxArriving = 2 * codesAtOnce * wire.MaxExecutable
 )
 
 // errNoRoom is told where sources take all the memory that they may.
 var errNoRoom = &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the gateway is reading as much source code as it may; try again"}
+
+// errNoDisk is told where executables that are being handed over take all that they may.
+var errNoDisk = &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the gateway is taking as many executables as it may; try again"}
+
+// errDiskFull is told where there is no room for code.
+var errDiskFull = problem.New(problem.DiskFull, "the disk of the gateway's data directory is full")
 
 // intake bounds the code that supervisors hand over. What they say of its size bounds what is read, and sizes nothing.
 type intake struct {
 	mu      sync.Mutex
 	objects map[string]*turns // guarded by mu
 	bytes   int64             // of sources that are held; guarded by mu
+
+	arriving atomic.Int64 // bytes of executables that are not bundles yet
 }
 
 // turns are an object's.
@@ -136,23 +149,48 @@ func codeLost(err error) error {
 	return errStarterGone
 }
 
-// putExecutable takes an executable from a facet of that key and keeps it.
-func (m *Manager) putExecutable(ctx context.Context, k key, c *wire.Code, r gated) (hash string, err error) {
+// putExecutable takes an executable that the facet n is to run and keeps it.
+func (m *Manager) putExecutable(ctx context.Context, n *node, c *wire.Code, r gated) (*taken, error) {
 	if c.Size <= 0 || c.Size > wire.MaxExecutable {
-		return "", problem.New(problem.BadRequest, "an executable of %d bytes; 1 to %d are allowed", c.Size, wire.MaxExecutable)
+		return nil, problem.New(problem.BadRequest, "an executable of %d bytes; 1 to %d are allowed", c.Size, wire.MaxExecutable)
 	}
-	leave, err := m.intake.enter(ctx, k.owner())
+	leave, err := m.intake.enter(ctx, n.key.owner())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer leave()
 	r.r.SetReadDeadline(time.Now().Add(codeTime))
-	hash, _, err = m.Bundles.Put(ctx, io.LimitReader(r, c.Size), wire.MaxExecutable, m.CheckExecutable)
+	w := &arrival{i: m.intake, r: io.LimitReader(r, c.Size)}
+	defer w.done()
+	hash, bytes, err := m.Bundles.PutPinned(ctx, w, wire.MaxExecutable, m.CheckExecutable)
 	switch {
+	case errors.Is(err, errNoDisk):
+		return nil, errNoDisk
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return nil, errDiskFull
 	case isTimeout(err) && !errors.Is(err, context.DeadlineExceeded):
-		return "", codeLost(err)
+		return nil, codeLost(err)
 	case err != nil:
-		return "", problem.New(problem.BadRequest, "the executable: %v", err)
+		return nil, problem.New(problem.BadRequest, "the executable: %v", err)
 	}
-	return hash, nil
+	return m.accept(n.objectID(), hash, bytes)
 }
+
+// arrival is an executable on its way to the disk, counted as it comes.
+type arrival struct {
+	i     *intake
+	r     io.Reader
+	bytes int64
+}
+
+func (a *arrival) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	a.bytes += int64(n)
+	if a.i.arriving.Add(int64(n)) > maxArriving {
+		return 0, errNoDisk
+	}
+	return n, err
+}
+
+// done is told when it is a bundle, or nothing.
+func (a *arrival) done() { a.i.arriving.Add(-a.bytes) }

@@ -47,6 +47,8 @@ type Config struct {
 	Budget    *relay.Budget
 	Builder   Builder
 	Egress    *egress.Egress
+	// KeepsBundle says whether a version of an app, or what was built, is that bundle; nil: none is.
+	KeepsBundle func(hash string) bool
 	// CheckExecutable says whether a file that a supervisor handed over can be run.
 	CheckExecutable func(*os.File) error
 
@@ -69,6 +71,7 @@ type Manager struct {
 	alarms    *alarms
 	metrics   *metrics
 	intake    *intake
+	given     *bundle.Given
 	workers   atomic.Int64 // numbers the dynamic workers that have no id
 	standbys  *standbys
 
@@ -103,6 +106,8 @@ func (t *Target) key() key {
 // NewManager returns a manager without facets.
 func NewManager(c Config) *Manager {
 	m := &Manager{Config: c, exchanges: newExchanges(), alarms: newAlarms(), metrics: newMetrics(), intake: newIntake(), nodes: map[key]*node{}, holds: map[*hold]struct{}{}}
+	m.given = bundle.NewGiven(c.Bundles, bundle.GivenEach, bundle.GivenAll, c.KeepsBundle)
+	m.alarms.retain = m.retainAlarm
 	m.standbys = newStandbys(c.Log, func(ctx context.Context, k kind) (*process, error) {
 		p, err := newProcess(k)
 		if err == nil {

@@ -61,8 +61,10 @@ func (m *Manager) recoverAlarms(ctx context.Context) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := m.recoverAlarm(ctx, alarmID{id.Object, id.N}); err != nil {
-				m.Log.Error("look at the alarm of a facet that ran when the gateway ended", "mark", id.String(), "error", err)
+			id := alarmID{id.Object, id.N}
+			if err := m.recoverAlarm(ctx, id); err != nil {
+				m.retainMark(id)
+				m.Log.Error("look at the alarm of a facet that ran when the gateway ended", "mark", id.mark().String(), "error", err)
 			}
 		})
 	}

@@ -56,7 +56,7 @@ func TestSpareEnds(t *testing.T) {
 	for name, end := range map[string]func(*standbys, kind){
 		"idle":     func(s *standbys, _ kind) { s.mu.Lock(); s.idle = 0; s.mu.Unlock() },
 		"close":    func(s *standbys, _ kind) { s.close() },
-		"unwanted": func(s *standbys, k kind) { taken(s, t.Context(), k) },
+		"unwanted": func(s *standbys, k kind) { pick(s, t.Context(), k) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, d, supervisor, _, n := accompanied(t)

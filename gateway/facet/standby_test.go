@@ -125,28 +125,28 @@ func newPool(t *testing.T) (*standbys, *desk, kind, kind) {
 	return s, d, a, b
 }
 
-func taken(s *standbys, ctx context.Context, k kind) *process {
+func pick(s *standbys, ctx context.Context, k kind) *process {
 	p, _ := s.take(ctx, k)
 	return p
 }
 
 func TestStandbyIsTakenOnce(t *testing.T) {
 	s, d, a, b := newPool(t)
-	if p := taken(s, t.Context(), a); p != nil {
+	if p := pick(s, t.Context(), a); p != nil {
 		t.Error("there is one that nobody wanted")
 	}
 	s.want(a)
 	s.want(a) // one is enough
 	n := await(t, "a process", d.born)
-	if p := taken(s, t.Context(), b); p != nil {
+	if p := pick(s, t.Context(), b); p != nil {
 		t.Error("one of another kind was given")
 	}
-	p := taken(s, t.Context(), a)
+	p := pick(s, t.Context(), a)
 	if p == nil || p.PID() != n {
 		t.Fatalf("%v, wanted process %d", p, n)
 	}
 	defer p.discard()
-	if again := taken(s, t.Context(), a); again != nil {
+	if again := pick(s, t.Context(), a); again != nil {
 		t.Error("one was given twice")
 	}
 	if len(d.born) > 0 {
@@ -162,7 +162,7 @@ func TestStandbyThatIsBeingStartedIsWaitedFor(t *testing.T) {
 	<-under
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if p := taken(s, ctx, a); p != nil {
+	if p := pick(s, ctx, a); p != nil {
 		t.Error("one was given that is not there yet")
 	}
 	goOn <- struct{}{}
@@ -173,7 +173,7 @@ func TestStandbyThatIsBeingStartedIsWaitedFor(t *testing.T) {
 	s.want(a)
 	<-under
 	got := make(chan *process)
-	go func() { got <- taken(s, t.Context(), a) }()
+	go func() { got <- pick(s, t.Context(), a) }()
 	goOn <- struct{}{}
 	p := <-got
 	if p == nil {
@@ -220,7 +220,7 @@ func TestStandbyEnds(t *testing.T) {
 			if got := await(t, "its end", d.killed); got != n {
 				t.Errorf("process %d was ended", got)
 			}
-			if p := taken(s, t.Context(), a); p != nil {
+			if p := pick(s, t.Context(), a); p != nil {
 				t.Error("it is given still")
 			}
 			s.mu.Lock()

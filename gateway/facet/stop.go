@@ -127,6 +127,9 @@ func (in *instance) finish(failure error) {
 		}
 		close(in.ready)
 	}
+	if in.spec != nil && in.spec.release != nil {
+		in.spec.release() // its alarm, if it has one, holds the bundle by now
+	}
 	close(in.gone)
 	if in.nameless || in.refused != nil { // names that may not be must not fill the memory
 		in.m.drop(in.node)
@@ -150,6 +153,7 @@ func (in *instance) detach() {
 	}
 	if err != nil {
 		in.m.Log.Error("store a facet's alarm", "facet", in.address(), "error", err)
+		in.m.retainMark(in.alarm)
 		return // it keeps its mark
 	}
 	in.unmark()
