@@ -61,6 +61,9 @@ const drainTime = 10 * time.Second
 // their window (SPEC §9). It is reserved, not used: an idle stream holds no buffer.
 const streamMemory = 4 << 30
 
+// callMemory is that for the streams that facets open themselves, beyond the few that each may open.
+const callMemory = 2 << 30
+
 // What the gateway keeps is little beside the garbage of its requests: collected at five times what is kept
 // rather than twice, it costs less CPU time a request. From gcLimit bytes on memory counts for more.
 const (
@@ -163,7 +166,7 @@ func run(boot *protocol.Boot) error {
 	defer syncer.Close()
 	facets := facet.NewManager(facet.Config{
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
-		Budget: relay.NewBudget(streamMemory), Objects: reg.ObjectsDir(), Marks: running, Syncer: syncer, Log: log, Builder: sources,
+		Budget: relay.NewBudget(streamMemory), Calls: relay.NewBudget(callMemory), Objects: reg.ObjectsDir(), Marks: running, Syncer: syncer, Log: log, Builder: sources,
 		KeepsBundle: func(hash string) bool { return sources.Keeps(hash) || versionHas(reg, hash) },
 		Egress:      egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})

@@ -84,12 +84,11 @@ func (o *outside) ask(ctx context.Context, c *wire.Call, code io.Reader) (*wire.
 	defer conn.Close()
 	// Closing a stream of yamux's does not end a read of it; a deadline that has passed does.
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if code != nil {
-		if _, err := io.Copy(conn, code); err != nil {
-			return nil, fmt.Errorf("send the code: %w", err)
-		}
-	}
+	sent := send(conn, code)
 	body, err := wire.ReadAnswerMessage(conn, maxAnswer)
+	if failed := sent(); failed != nil && err != nil {
+		err = failed
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -104,6 +103,27 @@ func (o *outside) ask(ctx context.Context, c *wire.Call, code io.Reader) (*wire.
 		return nil, &FacetError{Code: a.Error.Code, Message: a.Error.Message, Stack: a.Error.Stack}
 	}
 	return &a, nil
+}
+
+// send writes the code while the answer is awaited, which may come before all of it was taken. The function that it gives ends
+// that, and says what went wrong with it.
+func send(conn net.Conn, code io.Reader) (end func() error) {
+	if code == nil {
+		return func() error { return nil }
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(conn, code)
+		if err != nil {
+			err = fmt.Errorf("send the code: %w", err)
+			conn.SetReadDeadline(time.Unix(1, 0)) // no answer will come to half of it
+		}
+		failed <- err
+	}()
+	return func() error {
+		conn.SetWriteDeadline(time.Unix(1, 0))
+		return <-failed
+	}
 }
 
 // transport makes an HTTP transport whose connections are calls of one kind.

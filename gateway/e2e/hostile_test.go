@@ -276,6 +276,29 @@ func TestPeersThatTakeNothing(t *testing.T) {
 	checkBounds(t, g)
 }
 
+// Peers that open streams, fill them and close none: what that can make the gateway hold is counted until it is over, and nobody
+// else waits for it.
+func TestHoarders(t *testing.T) {
+	g := hostiles(t)
+	near := watch(g, "/good/near/probe/hello", "hello\n")
+	const hoarders, streams, own = 8, 32, 4 // own: those that each may open whatever the others do
+	for i := range hoarders {
+		if got := g.Text("GET", fmt.Sprintf("/bad/hoard.%d/hostile/", i), ""); got != "hello" {
+			t.Errorf("hoarder %d answers %q", i, got)
+		}
+	}
+	rig.Eventually(t, rawWait, "their streams are counted", func() bool { return g.Metric("fgw_calls_open") == hoarders*(streams-own) })
+	for i := range hoarders {
+		if d := g.Inspect(fmt.Sprintf("bad/hoard.%d/hostile", i)); d.State != "running" {
+			t.Errorf("hoarder %d is %s: %+v", i, d.State, d.LastExit)
+		}
+		g.Must("facets", "abort", fmt.Sprintf("bad/hoard.%d/hostile", i))
+	}
+	rig.Eventually(t, rawWait, "they count no more", func() bool { return g.Metric("fgw_calls_open") == 0 })
+	near.check(t, 2*time.Second)
+	checkBounds(t, g)
+}
+
 // Everything at once, while a neighbour works.
 func TestNeighbourOfAStorm(t *testing.T) {
 	g := hostiles(t)

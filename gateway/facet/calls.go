@@ -38,10 +38,9 @@ func (in *instance) serveOut(st *yamux.Stream) {
 		st.Close()
 		return
 	}
-	switch c.Op {
-	case wire.OpChild, wire.OpWorker, wire.OpService, wire.OpEgress:
+	if c.Exchange() {
 		in.m.exchanges.put(&callConn{Stream: st, in: in, call: &c, r: r})
-	default:
+	} else {
 		in.answer(st, r, &c)
 	}
 }

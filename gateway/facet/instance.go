@@ -46,6 +46,7 @@ type instance struct {
 	proc    *process
 	spare   *spare // a process for its first child, nil where there is none
 	conn    *wire.Conn
+	bounds  *wire.Bounds
 	mux     *yamux.Session
 	session *relay.Session
 	control net.Conn

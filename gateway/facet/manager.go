@@ -44,7 +44,8 @@ type Config struct {
 	Registry  *registry.Registry
 	Bundles   *bundle.Store
 	Logs      *logs.Store
-	Budget    *relay.Budget
+	Budget    *relay.Budget // of streams to facets
+	Calls     *relay.Budget // of streams that facets open, beyond the few that each may
 	Builder   Builder
 	Egress    *egress.Egress
 	// KeepsBundle says whether a version of an app, or what was built, is that bundle; nil: none is.

@@ -56,6 +56,7 @@ func (m *Manager) Collectors() []prometheus.Collector {
 		}),
 		gauge("fgw_standbys", "Processes that are kept ready for the next start.", func() float64 { return float64(m.standbys.count()) }),
 		gauge("fgw_streams_open", "Streams to facets, of the budget that all share.", func() float64 { return float64(m.Budget.Open()) }),
+		gauge("fgw_calls_open", "Streams that facets have opened, of the budget that all share, beyond those that each may open.", func() float64 { return float64(m.Calls.Open()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "fgw_syncs_total", Help: "Times that a facet's data was synced to disk."}, func() float64 { return float64(m.Syncer.Syncs()) }),
 		gauge("fgw_alarms_set", "Alarms that are set.", func() float64 {
 			m.alarms.mu.Lock()

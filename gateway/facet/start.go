@@ -170,7 +170,9 @@ func (in *instance) greet() (err error) {
 		return problem.New(problem.BadRequest, "%v", err)
 	}
 	s.answerBefore(time.Now().Add(answerTime))
-	in.conn = wire.NewConn(s, &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams}, nil)
+	share := &rooms{budget: in.m.Calls}
+	in.bounds = &wire.Bounds{MaxOpen: in.spec.Start.MaxStreams, Take: share.take, Give: share.give}
+	in.conn = wire.NewConn(s, in.bounds, nil)
 	in.conn.Stall = stallTime
 	// The accept backlog holds what the facet may open at once; what it opens beyond is a breach.
 	if in.mux, err = yamux.Client(in.conn, wire.Config(max(1, in.spec.Start.MaxStreams), stallTime)); err != nil {

@@ -81,6 +81,7 @@ func (in *instance) finish(failure error) {
 	if in.mux != nil {
 		in.mux.Close()
 		in.session.Close()
+		in.bounds.End()
 	}
 	if in.spec != nil && in.spec.Egress != nil && in.spec.Egress.hosts != nil {
 		in.spec.Egress.hosts.Close()

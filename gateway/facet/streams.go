@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/yamux"
 
@@ -26,11 +27,19 @@ func (in *instance) acceptStreams() {
 			return
 		}
 		go func() {
+			if in.bounds.Refused(st.StreamID()) {
+				st.SetReadDeadline(time.Now().Add(roomTime))
+			}
 			kind, err := wire.ReadKind(st)
 			if err != nil {
 				st.Close()
 				return
 			}
+			if in.bounds.Refused(st.StreamID()) && !(kind == wire.StreamLog && in.bounds.Admit(st.StreamID())) {
+				in.refuse(st, kind)
+				return
+			}
+			st.SetReadDeadline(time.Time{})
 			if kind == wire.StreamOut {
 				in.serveOut(st)
 				return

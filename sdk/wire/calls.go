@@ -90,6 +90,15 @@ type Call struct {
 	Code   *Code  `json:"code,omitempty"`
 }
 
+// Exchange reports whether an HTTP exchange follows the head, and not an answer to a question.
+func (c *Call) Exchange() bool {
+	switch c.Op {
+	case OpChild, OpWorker, OpService, OpEgress:
+		return true
+	}
+	return false
+}
+
 // Event is the head of an event.
 type Event struct {
 	Event   string `json:"event"`

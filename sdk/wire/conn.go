@@ -56,8 +56,10 @@ type Conn struct {
 	Stall time.Duration
 	until time.Time // the socket's write deadline
 
-	head    [yamuxHeader]byte // the header being collected
+	head    [yamuxHeader]byte // the beginning of a header that is not whole yet
 	got     int               // bytes of it
+	small   [yamuxHeader]byte // what was read for who had less room than a header takes
+	rest    []byte            // of small
 	skip    uint32            // bytes of the current data frame still to come
 	pings   int
 	pingEnd time.Time
@@ -69,18 +71,6 @@ type Conn struct {
 
 // maxJoined is the longest body that is copied behind its header. Past it, a second write costs less.
 const maxJoined = 16 << 10
-
-// Bounds limits a hostile peer.
-type Bounds struct {
-	MaxOpen int // streams that the peer may hold open itself
-	open    map[uint32]byte
-}
-
-// one bit a side that has closed a stream opened by the peer
-const (
-	peerClosed = 1
-	weClosed   = 2
-)
 
 // NewConn wraps the wire's socket. With bounds it polices the peer; closed, unless
 // nil, is told of each stream that the peer closes.
@@ -96,36 +86,62 @@ func (c *Conn) Breach() error {
 	return nil
 }
 
-// Read reads from the socket and looks at each frame header that passes.
+// Read reads from the socket and looks at each frame header that passes. A header is passed on when it is whole, since it may
+// have to be changed.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	for b := p[:n]; len(b) > 0; {
-		if c.skip > 0 {
-			m := min(uint32(len(b)), c.skip)
-			c.skip -= m
-			b = b[m:]
-			continue
+	if len(c.rest) == 0 && len(p) >= yamuxHeader {
+		return c.read(p)
+	}
+	if len(c.rest) == 0 { // yamux never asks for so little
+		n, err := c.read(c.small[:])
+		if c.rest = c.small[:n]; n == 0 {
+			return 0, err
 		}
-		m := copy(c.head[c.got:], b)
-		c.got += m
-		b = b[m:]
-		if c.got == yamuxHeader {
-			c.got = 0
-			if e := c.frame(); e != nil {
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// read is Read with room for a header at least.
+func (c *Conn) read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p[copy(p, c.head[:c.got]):])
+		n += c.got
+		c.got = 0
+		for b := p[:n]; len(b) > 0; {
+			if c.skip > 0 {
+				m := min(uint32(len(b)), c.skip)
+				c.skip -= m
+				b = b[m:]
+				continue
+			}
+			if len(b) < yamuxHeader {
+				if err != nil {
+					break // it never will be
+				}
+				c.got = copy(c.head[:], b)
+				n -= c.got
+				break
+			}
+			if e := c.frame(b[:yamuxHeader]); e != nil {
 				e = fmt.Errorf("%w: %w", ErrBreach, e)
 				c.breach.CompareAndSwap(nil, &e)
 				return 0, e
 			}
+			b = b[yamuxHeader:]
+		}
+		if n > 0 || err != nil {
+			return n, err
 		}
 	}
-	return n, err
 }
 
-// frame looks at one complete header.
-func (c *Conn) frame() error {
-	version, kind := c.head[0], c.head[1]
-	flags := binary.BigEndian.Uint16(c.head[2:])
-	id, length := binary.BigEndian.Uint32(c.head[4:]), binary.BigEndian.Uint32(c.head[8:])
+// frame looks at one header.
+func (c *Conn) frame(head []byte) error {
+	version, kind := head[0], head[1]
+	flags := binary.BigEndian.Uint16(head[2:])
+	id, length := binary.BigEndian.Uint32(head[4:]), binary.BigEndian.Uint32(head[8:])
 	if version != 0 || kind > typeGoAway {
 		return fmt.Errorf("frame of version %d, type %d", version, kind)
 	}
@@ -143,6 +159,10 @@ func (c *Conn) frame() error {
 	if c.bounds != nil {
 		if err := c.bounds.received(id, flags); err != nil {
 			return err
+		}
+		if kind == typeData && c.bounds.unwanted(id, length) {
+			// There is no stream 0: yamux throws away what comes on a stream that it does not know.
+			clear(head[2:8])
 		}
 	}
 	if c.closed != nil && flags&(flagFIN|flagRST) != 0 {
@@ -162,31 +182,12 @@ func (c *Conn) ping() error {
 	return nil
 }
 
-// received counts the streams that the peer opened (even ids: the facet is yamux's server).
-// A stream leaves the count when both sides have closed it, or the peer reset it;
-// our own closing is not seen here, so a stream counts until the peer closes it.
-func (b *Bounds) received(id uint32, flags uint16) error {
-	if flags&flagSYN != 0 {
-		if id%2 == 1 || id == 0 {
-			return fmt.Errorf("opened stream %d, which is not its to open", id)
-		}
-		if b.open == nil {
-			b.open = map[uint32]byte{}
-		}
-		b.open[id] = 0
-		if len(b.open) > b.MaxOpen {
-			return fmt.Errorf("holds more than %d streams open", b.MaxOpen)
-		}
-	}
-	if flags&(flagFIN|flagRST) != 0 {
-		delete(b.open, id)
-	}
-	return nil
-}
-
 // Write joins yamux's two writes for a data frame into one.
 func (c *Conn) Write(p []byte) (int, error) {
 	if !c.waiting {
+		if c.bounds != nil && len(p) == yamuxHeader && p[1] == typeWindow {
+			c.bounds.sent(binary.BigEndian.Uint32(p[4:]), binary.BigEndian.Uint16(p[2:]))
+		}
 		if len(p) != yamuxHeader || p[1] != typeData || binary.BigEndian.Uint32(p[8:]) == 0 {
 			return c.write(p)
 		}

@@ -54,6 +54,10 @@ func TestConnSeesWhatThePeerCloses(t *testing.T) {
 		if fmt.Sprint(closed) != "[1 3 5]" {
 			t.Errorf("%s: closed %v", name, closed)
 		}
+		c = NewConn(&fakeConn{Reader: cut(bytes.NewReader(in))}, nil, nil)
+		if got, err := io.ReadAll(iotest.OneByteReader(c)); err != nil || !bytes.Equal(got, in) {
+			t.Errorf("%s, byte by byte: %q %v", name, got, err)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ var modes = map[string]func(*peer){
 	"bad-kind":  after(func(p *peer) { p.stream(2, 0x41) }),
 	"log-junk":  after(func(p *peer) { p.stream(2, 0x81); p.send(2, 0, []byte("\x00\x00\x00\x04nope")) }),
 	"log-huge":  after(func(p *peer) { p.stream(2, 0x81); p.send(2, 0, []byte("\xff\xff\xff\xff")) }),
+	"hoard":     after(func(p *peer) { p.hoard() }),
 	"log-flood": answering(func(p *peer) { go p.logs() }, hello),
 
 	// in answers
@@ -132,6 +133,7 @@ func main() {
 		}
 		object = <-named
 	}
+	object, _, _ = strings.Cut(object, ".") // what follows tells objects apart
 	mode := modes[object]
 	if mode == nil {
 		os.Stdout.WriteString("no such mode\n")

@@ -31,6 +31,7 @@ type peer struct {
 	streams   map[uint32]*stream // used by pump only
 	leave     chan int           // to send more on logStream, as it is given
 	stingy    bool               // never gives the gateway leave to send more
+	hoards    bool               // never closes a stream of its own
 }
 
 // stream is one of the gateway's.
@@ -131,6 +132,17 @@ func (p *peer) logs() {
 	}
 }
 
+// hoard opens as many streams as it may, makes a call on each, sends as much as the window has room for, and closes none.
+func (p *peer) hoard() {
+	p.hoards = true
+	head := `{"op":"egress"}`
+	call := append([]byte{0x82, 0, 0, 0, 0, 0, 0, byte(len(head))}, head...)
+	call = append(call, "POST http://h.test/ HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1000000\r\n\r\n"...)
+	for i := range uint32(32) {
+		p.send(2*i+2, flagSYN, append(call, make([]byte, 250<<10)...))
+	}
+}
+
 // deafAfterReady says READY once it has seen the control stream, and then reads no more.
 func (p *peer) deafAfterReady() {
 	io.ReadFull(p.wire, make([]byte, 12))
@@ -158,7 +170,7 @@ func (p *peer) pump(answer func(*peer, *stream), begin func()) {
 		if id == logStream && kind == typeWindow {
 			p.leave <- int(length)
 		}
-		if id == 0 || id == logStream || kind > typeWindow {
+		if id == 0 || id == logStream || kind > typeWindow || p.hoards && id%2 == 0 {
 			continue
 		}
 		s := p.streams[id]

@@ -1,0 +1,33 @@
+package rig
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/facetgateway/fgw/gateway/admin"
+)
+
+// Metric is one of the gateway's metrics, as its admin socket gives it; 0 where there is none of that name.
+func (g *Gateway) Metric(name string) (value float64) {
+	g.T.Helper()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.Data, admin.SocketName))
+	}}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get("http://admin/metrics")
+	if err != nil {
+		g.T.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if text, found := strings.CutPrefix(lines.Text(), name+" "); found {
+			fmt.Sscan(text, &value)
+		}
+	}
+	return value
+}
