@@ -63,6 +63,16 @@ func facetDo(what string, args []string) string {
 		for start := time.Now(); time.Since(start) < time.Second; {
 		}
 		return "ok"
+	case "burn": // on so many threads, until it is killed
+		n, _ := strconv.Atoi(args[0])
+		runtime.GOMAXPROCS(n + 1)
+		for range n {
+			go func() {
+				for {
+				}
+			}()
+		}
+		return "ok"
 	case "syscall":
 		n := make([]uintptr, 7)
 		for i, a := range args {

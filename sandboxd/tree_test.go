@@ -153,6 +153,36 @@ func TestTreeCPU(t *testing.T) {
 	}
 }
 
+// Children that compute on many threads leave their sibling its part, where all together use up what they may.
+func TestTreeCPUIsShared(t *testing.T) {
+	b := newSandbox(t)
+	l := protocol.Limits{MemoryBytes: 256 << 20, Processes: 200, CPUMilli: 1000}
+	up := b.supervisor(t, l)
+	one, greedy, more := b.child(t, up, l), b.child(t, up, l), b.child(t, up, l)
+	used := func(f *facet) time.Duration {
+		s, err := f.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CPU
+	}
+	one.do(t, "burn 1")
+	greedy.do(t, "burn 20")
+	more.do(t, "burn 20")
+	ones, all := used(one), used(one)+used(greedy)+used(more)
+	var sum time.Duration
+	eventually(t, "they have computed for a while", func() bool {
+		sum = used(one) + used(greedy) + used(more) - all
+		return sum > 900*time.Millisecond
+	})
+	share := float64(used(one)-ones) / float64(sum)
+	t.Logf("one thread beside forty of two siblings got %.0f %%", 100*share)
+	// A third would be its part. Where the others run on more cores than one before all have to wait, it gets less.
+	if share < 0.1 {
+		t.Errorf("one thread beside forty of two siblings got %.0f %%", 100*share)
+	}
+}
+
 // A child that may have children of its own bounds them as it is bounded itself.
 func TestTreeInATree(t *testing.T) {
 	b := newSandbox(t)

@@ -43,6 +43,14 @@ func TestSupervisorsLimitsBoundTheSum(t *testing.T) {
 	})
 	t.Run("processes", func(t *testing.T) {
 		s := s.at(t, "processes")
+		s.expect("calm", "/mem", "0")
+		if got := number(t, s.group("calm", "pids"), "pids.max"); got != 16 { // not told, it can't take all that there is
+			t.Errorf("a child may have %d processes and threads of 60", got)
+		}
+		s.done("abort", "calm", "")
+		for _, name := range []string{"modest", "greedy", "third"} {
+			s.plan(name, plan{"processes": 60})
+		}
 		s.expect("modest", "/threads?n=20", "20")
 		if p := s.Refused(502, "facet_crashed", "GET", s.path("on", "greedy", "/threads?n=50"), nil); !strings.Contains(p.Message, "failed to create new OS thread") ||
 			!strings.Contains(p.Message, "its limit is 60 processes and threads; its supervisor's, for all that is below it together, 60") {

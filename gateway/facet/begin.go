@@ -148,13 +148,21 @@ func (up *Spec) derive(ctx context.Context, n *node, a *wire.StartAnswer, r gate
 	return spec, nil
 }
 
+// A child that is not given a number of processes and threads has a quarter of its supervisor's at the most, and sixteen in any case,
+// which is what a Go program needs with room. Of memory the kernel takes from whoever has the most, CPU time it shares; but
+// threads that one child has taken its siblings lack, and a Go program that gets no thread ends.
+const (
+	partOfProcesses = 4
+	leastProcesses  = 16
+)
+
 // deriveLimits are a child's limits: what is asked for, never above its parent's own. What bounds the sum of all children
 // is not one child's by default, which then would leave nothing to its siblings.
 func deriveLimits(own *registry.Limits, asked *wire.Limits) (*registry.Limits, error) {
 	l, given, one := *own, *asked, registry.DefaultLimits()
 	given.Memory = cmp.Or(given.Memory, min(own.Memory, one.Memory))
 	given.CPUMilli = cmp.Or(given.CPUMilli, min(own.CPUMilli, one.CPUMilli))
-	given.Processes = cmp.Or(given.Processes, int64(min(own.Processes, one.Processes)))
+	given.Processes = cmp.Or(given.Processes, int64(min(own.Processes, one.Processes, max(own.Processes/partOfProcesses, leastProcesses))))
 	var err error
 	take := func(name string, to *int64, v int64, show func(int64) string) {
 		switch {

@@ -155,9 +155,17 @@ func TestDeeper(t *testing.T) {
 // A child of a supervisor that has less than one facet usually has no more than its supervisor.
 func TestDeriveLimitsOfLittle(t *testing.T) {
 	own := registry.DefaultLimits()
-	own.Memory, own.CPUMilli, own.Processes = 32<<20, 100, 20
-	if l, err := deriveLimits(&own, &wire.Limits{}); err != nil || *l != own {
-		t.Errorf("%+v %v", l, err)
+	own.Memory, own.CPUMilli = 32<<20, 100
+	for has, want := range map[int]int{8: 8, 16: 16, 20: 16, 100: 25, 200: 50, 400: 64} {
+		own.Processes = has
+		l, err := deriveLimits(&own, &wire.Limits{})
+		if err != nil || l.Processes != want {
+			t.Errorf("of %d: %+v %v", has, l, err)
+			continue
+		}
+		if l.Processes = has; *l != own {
+			t.Errorf("%+v", l)
+		}
 	}
 }
 
