@@ -74,11 +74,11 @@ func (s *standbys) started(supervisor, child kind) {
 	s.habits[supervisor] = h
 }
 
-// accompany makes a spare for a supervisor's standby, where it is known which.
+// accompany makes a spare for a supervisor's standby that has none, where it is known which.
 func (s *standbys) accompany(b *standby) {
 	s.mu.Lock()
 	h := s.habits[b.kind]
-	if s.all[b.kind] != b || h.times < spareTimes || len(s.all)+s.spares >= s.most || time.Now().Before(s.resting[h.child.bundle]) {
+	if s.all[b.kind] != b || b.spare != nil || h.times < spareTimes || len(s.all)+s.spares >= s.most || time.Now().Before(s.resting[h.child.bundle]) {
 		s.mu.Unlock()
 		return
 	}

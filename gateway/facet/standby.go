@@ -214,6 +214,7 @@ func (s *standbys) keep(b *standby) {
 			why = "it ended: " + b.Exit().String()
 		case <-time.After(pause):
 			pause = min(2*pause, standbyLooks)
+			s.accompany(b) // what its kind starts may be known by now
 			why = s.look(b)
 		}
 		if over, mine := s.judge(b, why); over {
