@@ -39,7 +39,7 @@ func (in *instance) serveOut(st *yamux.Stream) {
 		return
 	}
 	if c.Exchange() {
-		in.m.exchanges.put(&callConn{Stream: st, in: in, call: &c, r: r})
+		in.m.exchanges.put(&callConn{Stream: st, in: in, call: &c, r: r, w: in.session.Writer(context.Background(), st)})
 	} else {
 		in.answer(st, r, &c)
 	}
@@ -51,11 +51,13 @@ type callConn struct {
 	in   *instance
 	call *wire.Call
 	r    io.Reader
+	w    io.Writer
 	once sync.Once
 	end  []func() // run when the stream closes
 }
 
-func (c *callConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c *callConn) Read(p []byte) (int, error)  { return c.r.Read(p) }
+func (c *callConn) Write(p []byte) (int, error) { return c.w.Write(p) }
 
 func (c *callConn) Close() error {
 	c.once.Do(func() {
@@ -274,7 +276,7 @@ func (in *instance) answer(st *yamux.Stream, r gated, c *wire.Call) {
 		a = &wire.Answer{Error: &wire.Problem{Code: p.Code, Message: p.Message, Stack: p.Stack}}
 	}
 	st.SetWriteDeadline(time.Now().Add(stallTime))
-	if err := writeAnswer(st, a); err != nil {
+	if err := writeAnswer(in.session.Writer(context.Background(), st), a); err != nil {
 		in.m.Log.Debug("answer a facet", "facet", in.address(), "error", err)
 	}
 }

@@ -166,7 +166,7 @@ func socketpair() (ours, theirs *os.File, err error) {
 // It also knows whether it failed by itself, as it does when the other end is closed, and not because we closed it:
 // yamux tells of its own verdicts in no other way than by closing it.
 //
-// Read and Write are each called by one goroutine of yamux's.
+// Read is called by one goroutine, and so are the writes, one after another.
 type socket struct {
 	net.Conn
 	hello  []byte // the start message, until it is written
@@ -201,6 +201,25 @@ func (s *socket) Write(p []byte) (int, error) {
 		return s.sent(max(0, n-(len(first)-len(p))), len(p), err)
 	}
 	n, err := s.Conn.Write(p)
+	return s.sent(n, len(p), err)
+}
+
+// TryWrite is wire.TryWriter's. What it could not write of the start message is written first by the next.
+func (s *socket) TryWrite(p []byte) (int, error) {
+	c, ok := s.Conn.(wire.TryWriter)
+	if !ok {
+		return 0, nil
+	}
+	if s.hello == nil {
+		n, err := c.TryWrite(p)
+		return s.sent(n, len(p), err)
+	}
+	n, err := c.TryWrite(append(s.hello, p...))
+	if n < len(s.hello) {
+		s.hello, n = s.hello[n:], 0
+	} else {
+		s.hello, n = nil, n-len(s.hello)
+	}
 	return s.sent(n, len(p), err)
 }
 

@@ -69,6 +69,7 @@ func outgoing(t *testing.T) (*instance, *yamux.Session) {
 	if in.mux, err = yamux.Client(in.conn, wire.Config(wire.MaxOwnStreams, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
+	in.session = relay.NewSession(in.mux, in.conn, in.gate, relay.NewBudget(0))
 	facet, err := yamux.Server(wire.NewConn(theirs, nil, nil), wire.Config(8, time.Minute))
 	if err != nil {
 		t.Fatal(err)

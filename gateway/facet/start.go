@@ -178,7 +178,7 @@ func (in *instance) greet() (err error) {
 	if in.mux, err = yamux.Client(in.conn, wire.Config(max(1, in.spec.Start.MaxStreams), stallTime)); err != nil {
 		return err
 	}
-	in.session = relay.NewSession(in.mux, in.gate, in.m.Budget)
+	in.session = relay.NewSession(in.mux, in.conn, in.gate, in.m.Budget)
 	return nil
 }
 

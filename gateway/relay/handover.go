@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,9 +38,10 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 		err = &HandedOver{err}
 	}
 	// Whatever came of it, the facet's handler waits for this byte.
-	x.st.raw.SetWriteDeadline(time.Now().Add(dropTime))
+	until := time.Now().Add(dropTime)
+	x.st.raw.SetWriteDeadline(until)
 	defer x.st.raw.SetWriteDeadline(time.Time{})
-	if _, werr := x.st.raw.Write([]byte{0}); werr != nil || err != nil {
+	if _, werr := x.session.send(context.WithoutCancel(x.r.Context()), until, x.st.raw, []byte{0}); werr != nil || err != nil {
 		return false, err
 	}
 	// Its answer is of no use to anybody: it is dropped when the stream is wanted again.

@@ -74,14 +74,16 @@ func raw(t testing.TB, peer func(net.Conn), gate func() error) *Session {
 		defer close(done)
 		peer(wire.NewConn(b, nil, nil))
 	}()
-	mux, err := yamux.Client(wire.NewConn(a, &wire.Bounds{MaxOpen: 4}, nil), wire.Config(4, 5*time.Second))
+	conn := wire.NewConn(wire.Direct(a), &wire.Bounds{MaxOpen: 4}, nil)
+	conn.Stall = 5 * time.Second
+	mux, err := yamux.Client(conn, wire.Config(4, conn.Stall))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if gate == nil {
 		gate = func() error { return nil }
 	}
-	s := NewSession(mux, gate, NewBudget(1<<30))
+	s := NewSession(mux, conn, gate, NewBudget(1<<30))
 	t.Cleanup(func() { s.Close(); mux.Close(); b.Close(); <-done })
 	return s
 }

@@ -91,7 +91,7 @@ func (x *exchange) small() error {
 	w.start(st, x.r.Context(), until)
 	defer w.end()
 	x.headCame = w.lift
-	if _, err := st.raw.Write(b); err != nil {
+	if _, err := x.session.send(x.r.Context(), until, st.raw, b); err != nil {
 		return x.finish(false, x.sendError(err))
 	}
 	again, err := x.answer()
@@ -100,7 +100,8 @@ func (x *exchange) small() error {
 
 // streaming sends the body from a goroutine of its own while the answer is read.
 func (x *exchange) streaming() error {
-	st, err := x.session.open(x.r.Context(), x.until())
+	until := x.until()
+	st, err := x.session.open(x.r.Context(), until)
 	if err != nil {
 		return x.openError(err)
 	}
@@ -120,7 +121,7 @@ func (x *exchange) streaming() error {
 	x.up = up
 	x.limit()
 	x.headCame = st.unlimitTime
-	if _, err := st.raw.Write(appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
+	if _, err := x.session.send(ctx, until, st.raw, appendHead(nil, x.r, x.q, x.r.ContentLength)); err != nil {
 		x.w.Header().Set("Connection", "close")
 		return x.finish(false, x.sendError(err))
 	}

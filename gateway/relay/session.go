@@ -83,6 +83,7 @@ func (b *Budget) Open() int64 { return b.used.Load() }
 // Session is the HTTP side of one facet's wire.
 type Session struct {
 	mux    *yamux.Session
+	conn   *wire.Conn // what mux runs over
 	gate   func() error
 	budget *Budget
 
@@ -95,21 +96,20 @@ type Session struct {
 	owing []*stream
 }
 
-// NewSession relays over mux. gate is called after each read from the facet and returns
+// NewSession relays over mux, which runs over conn. gate is called after each read from the facet and returns
 // once what the facet committed before is durable.
-func NewSession(mux *yamux.Session, gate func() error, budget *Budget) *Session {
-	return &Session{mux: mux, gate: gate, budget: budget, opening: make(chan struct{}, 1)}
+func NewSession(mux *yamux.Session, conn *wire.Conn, gate func() error, budget *Budget) *Session {
+	return &Session{mux: mux, conn: conn, gate: gate, budget: budget, opening: make(chan struct{}, 1)}
 }
 
 // stream is one yamux stream that carries requests, one after another.
 type stream struct {
-	raw  *yamux.Stream
-	gate func() error
-	br   *bufio.Reader
+	raw *yamux.Stream
+	of  *Session
+	br  *bufio.Reader
 	// left is how many bytes may still be read while a head is being parsed;
 	// negative means no limit. It is used by the reading goroutine only.
 	left int
-	back func()
 	// owes is since when the facet owes the answer to a request that it handed over, asked; zero: it doesn't.
 	owes  time.Time
 	asked *http.Request
@@ -131,7 +131,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if s.left > 0 {
 		s.left -= n
 	}
-	if gateErr := s.gate(); gateErr != nil {
+	if gateErr := s.of.gate(); gateErr != nil {
 		return 0, fmt.Errorf("%w: %w", ErrOutput, gateErr)
 	}
 	return n, err
@@ -153,8 +153,17 @@ func (s *stream) close() {
 	}
 	s.closed = true
 	s.raw.SetReadDeadline(time.Now())
-	s.back()
-	go s.raw.Close() // waits where the facet reads nothing, until its wire is given up
+	behind := s.of.conn.Behind()
+	if behind == nil {
+		s.of.budget.Give()
+	}
+	go func() { // that waits where the facet reads nothing, until its wire is given up
+		s.raw.Close()
+		if behind != nil { // what was sent on it is held until then
+			<-behind
+			s.of.budget.Give()
+		}
+	}()
 }
 
 // before bounds the reads to come, and writes; extend moves the bound of the reads while it stands,
@@ -266,7 +275,7 @@ func (s *Session) dial(ctx context.Context) (*stream, error) {
 		s.budget.Give()
 		return nil, err
 	}
-	st := &stream{raw: raw, gate: s.gate, left: -1, back: s.budget.Give}
+	st := &stream{raw: raw, of: s, left: -1}
 	st.br = bufio.NewReaderSize(st, headSize)
 	return st, nil
 }
@@ -357,7 +366,7 @@ func facetError(err error) error {
 		return fmt.Errorf("%w: it reads nothing while bytes wait for it", ErrProtocol)
 	case errors.Is(err, yamux.ErrRemoteGoAway):
 		return fmt.Errorf("%w: it takes no more streams", ErrProtocol)
-	case errors.Is(err, ErrProtocol), errors.Is(err, ErrOutput):
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrOutput), errors.Is(err, ErrFacetGone), errors.Is(err, ErrClientGone):
 		return err
 	case errors.Is(err, yamux.ErrTimeout):
 		// A deadline is ours alone. That of a head is told apart before; any other is a stream which

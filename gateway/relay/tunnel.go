@@ -56,16 +56,18 @@ func (x *exchange) tunnel(resp *http.Response) error {
 	if _, err := conn.Write(append(head, "\r\n"...)); err != nil {
 		return fmt.Errorf("%w: %w: %w", ErrCut, ErrClientGone, err)
 	}
-	stop := context.AfterFunc(x.r.Context(), func() { conn.Close() })
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
 	var once sync.Once
-	end := func() { once.Do(func() { conn.Close(); x.st.close() }) }
+	end := func() { once.Do(func() { cancel(); conn.Close(); x.st.close() }) }
 	done := make(chan struct{})
 	go func() { // client to facet
 		defer close(done)
 		defer end()
-		copyBuffered(x.st.raw, brw.Reader)
+		copyBuffered(x.session.Writer(ctx, x.st.raw), brw.Reader)
 	}()
 	copyBuffered(conn, x.st.br) // facet to client, through its output gate
 	end()

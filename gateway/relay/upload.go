@@ -139,6 +139,7 @@ func (u *upload) send() error {
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
 	buf := (*bp)[:cap(*bp)]
+	facet := u.x.session.Writer(u.ctx, u.x.st.raw)
 	chunked := u.x.r.ContentLength < 0
 	var sent int64
 	for {
@@ -151,7 +152,7 @@ func (u *upload) send() error {
 			if chunked {
 				out = frameChunk(buf, n)
 			}
-			if _, werr := u.x.st.raw.Write(out); werr != nil {
+			if _, werr := facet.Write(out); werr != nil {
 				return facetError(werr)
 			}
 			if t := u.x.o.HeadTimeout; t > 0 {
@@ -171,7 +172,7 @@ func (u *upload) send() error {
 	if !chunked {
 		return nil
 	}
-	if _, err := u.x.st.raw.Write(appendTrailers([]byte("0\r\n"), u.x.r.Trailer)); err != nil {
+	if _, err := facet.Write(appendTrailers([]byte("0\r\n"), u.x.r.Trailer)); err != nil {
 		return facetError(err)
 	}
 	return nil

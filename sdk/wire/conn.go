@@ -7,7 +7,6 @@ import (
 	"io"
 	"log"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -51,10 +50,10 @@ type Conn struct {
 	// closed, unless nil, is called for each stream that the peer closed or reset.
 	closed func(id uint32)
 
-	// Stall, unless 0, is how long bytes may wait for a peer that reads nothing, before it is given up (SPEC §9);
-	// a quarter more at the most. Set it before the first write.
+	// Stall, unless 0, is how long bytes may wait for a peer that reads nothing, before it is given up (SPEC §9).
+	// With it what the peer has not taken yet waits here, and Write does not: see backlog. Set it before the first write.
 	Stall time.Duration
-	until time.Time // the socket's write deadline
+	backlog
 
 	head    [yamuxHeader]byte // the beginning of a header that is not whole yet
 	got     int               // bytes of it
@@ -75,7 +74,10 @@ const maxJoined = 16 << 10
 // NewConn wraps the wire's socket. With bounds it polices the peer; closed, unless
 // nil, is told of each stream that the peer closes.
 func NewConn(c net.Conn, bounds *Bounds, closed func(id uint32)) *Conn {
-	return &Conn{Conn: c, bounds: bounds, closed: closed}
+	w := &Conn{Conn: c, bounds: bounds, closed: closed}
+	w.try, _ = c.(TryWriter)
+	w.less.L = &w.mu
+	return w
 }
 
 // Breach returns how the peer broke the bounds, or nil.
@@ -204,22 +206,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.out = append(c.out, p...)
 	n, err := c.write(c.out)
 	return max(0, n-yamuxHeader), err
-}
-
-// write writes to the socket, for the time of a stall at most.
-func (c *Conn) write(p []byte) (int, error) {
-	// The deadline is moved on from time to time, not for each write.
-	if now := time.Now(); c.Stall > 0 && c.until.Sub(now) < c.Stall {
-		c.until = now.Add(c.Stall + c.Stall/4)
-		c.Conn.SetWriteDeadline(c.until)
-	}
-	n, err := c.Conn.Write(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		e := fmt.Errorf("%w: it reads nothing while bytes wait for it", ErrBreach)
-		c.breach.CompareAndSwap(nil, &e)
-		return n, e
-	}
-	return n, err
 }
 
 // Config is yamux's configuration at both ends. backlog is how many streams of the

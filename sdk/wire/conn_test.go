@@ -130,17 +130,6 @@ func TestConnJoinsHeaderAndBody(t *testing.T) {
 	}
 }
 
-// A peer that reads nothing is given up.
-func TestConnStall(t *testing.T) {
-	a, b := net.Pipe()
-	defer b.Close()
-	c := NewConn(a, nil, nil)
-	c.Stall = time.Millisecond
-	if _, err := c.Write(frame(typeWindow, flagFIN, 1, 0, "")); !errors.Is(err, ErrBreach) || c.Breach() == nil {
-		t.Errorf("%v; breach: %v", err, c.Breach())
-	}
-}
-
 // Whatever bytes come, the watcher passes on the same ones, or says what is wrong with them.
 func FuzzConn(f *testing.F) {
 	f.Add(join(frame(typeWindow, flagSYN, 2, 0, ""), frame(typeData, 0, 2, 3, "abc")))

@@ -26,6 +26,7 @@ func Direct(c net.Conn) net.Conn {
 	}
 	d := &direct{Conn: c, raw: raw}
 	d.in.step, d.out.step = d.in.read, d.out.write
+	d.try = func(fd uintptr) bool { d.out.write(fd); return true }
 	return d
 }
 
@@ -33,6 +34,7 @@ type direct struct {
 	net.Conn
 	raw     syscall.RawConn
 	in, out transfer
+	try     func(fd uintptr) bool
 }
 
 // transfer is one direction's read or write under way. step is called by net until it reports true, and is kept so that
@@ -100,12 +102,17 @@ func (d *direct) Read(p []byte) (int, error) {
 }
 
 // Write is net.Conn's.
-func (d *direct) Write(p []byte) (int, error) {
+func (d *direct) Write(p []byte) (int, error) { return d.write(p, d.out.step) }
+
+// TryWrite is TryWriter's.
+func (d *direct) TryWrite(p []byte) (int, error) { return d.write(p, d.try) }
+
+func (d *direct) write(p []byte, step func(fd uintptr) bool) (int, error) {
 	t := &d.out
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.p, t.n, t.errno = p, 0, 0
-	err := d.raw.Write(t.step)
+	err := d.raw.Write(step)
 	t.p = nil
 	if err == nil && t.errno != 0 {
 		err = os.NewSyscallError("write", t.errno)
