@@ -225,13 +225,14 @@ func (x *exchange) answer() (again bool, err error) {
 		h.Set("Connection", "close")
 	}
 	x.w.WriteHeader(resp.StatusCode)
-	if err := x.body(resp); err != nil {
+	whole, err := x.body(resp)
+	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCut, err)
 	}
 	for name, values := range resp.Trailer {
 		h[http.TrailerPrefix+name] = values
 	}
-	return !resp.Close, nil
+	return whole && !resp.Close, nil
 }
 
 // head reads the final answer's head; informational ones go to the client as they come.
@@ -278,10 +279,10 @@ func (x *exchange) informal(resp *http.Response) {
 }
 
 // body copies the answer's body. One of unknown length is flushed whenever
-// nothing more waits, so that events reach the client as they are sent.
-func (x *exchange) body(resp *http.Response) error {
+// nothing more waits, so that events reach the client as they are sent. It reports whether the stream is at the answer's end.
+func (x *exchange) body(resp *http.Response) (again bool, err error) {
 	if resp.ContentLength == 0 || x.r.Method == http.MethodHead {
-		return nil
+		return true, nil
 	}
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
@@ -290,29 +291,34 @@ func (x *exchange) body(resp *http.Response) error {
 	rc := http.NewResponseController(x.w)
 	if x.st.br.Buffered() == 0 { // a head that was sent ahead of its body says something by itself
 		if err := rc.Flush(); err != nil {
-			return fmt.Errorf("%w: %w", ErrClientGone, err)
+			return false, fmt.Errorf("%w: %w", ErrClientGone, err)
 		}
 	}
 	for {
 		n, err := resp.Body.Read(buf)
 		if n > 0 {
 			if _, werr := x.w.Write(buf[:n]); werr != nil {
-				return fmt.Errorf("%w: %w", ErrClientGone, werr)
+				return false, fmt.Errorf("%w: %w", ErrClientGone, werr)
 			}
 			if flush && x.st.br.Buffered() == 0 {
 				if werr := rc.Flush(); werr != nil {
-					return fmt.Errorf("%w: %w", ErrClientGone, werr)
+					return false, fmt.Errorf("%w: %w", ErrClientGone, werr)
 				}
 			}
 		}
 		if err == io.EOF {
-			return nil
-		}
-		if err != nil && x.r.Context().Err() != nil { // its end closed the stream
-			return fmt.Errorf("%w: %w", ErrClientGone, context.Cause(x.r.Context()))
+			return true, nil
 		}
 		if err != nil {
-			return facetError(err)
+			if err = x.longTrailers(resp, err); err == nil {
+				return false, nil
+			}
+		}
+		if err != nil && x.r.Context().Err() != nil { // its end closed the stream
+			return false, fmt.Errorf("%w: %w", ErrClientGone, context.Cause(x.r.Context()))
+		}
+		if err != nil {
+			return false, facetError(err)
 		}
 	}
 }

@@ -137,7 +137,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errLongHead = fmt.Errorf("%w: a head of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
+var errLongHead = fmt.Errorf("%w: a head, or trailers, of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
 
 // limitHead bounds what is read until unlimit: a head, or trailers.
 func (s *stream) limitHead() { s.left = wire.MaxHeadBytes }
@@ -247,7 +247,7 @@ func (s *Session) take() *stream {
 	}
 }
 
-// headSize is how much of an answer's head is read at once; a trailer has to fit into it, too.
+// headSize is how much of an answer's head is read at once; what is longer of trailers is read by longTrailers.
 const headSize = 8 << 10
 
 // open takes a stream that is kept or opens one, until the time given, if any, at the latest.
