@@ -51,17 +51,20 @@ type alarm struct {
 
 // alarms are all that are set, by time.
 type alarms struct {
-	mu     sync.Mutex
-	byID   map[alarmID]*alarm // guarded by mu
-	queue  alarmQueue         // those that do not run; guarded by mu
-	moved  chan struct{}      // told when the first may have changed
+	mu   sync.Mutex
+	byID map[alarmID]*alarm // guarded by mu
+	// loose are facets without an alarm of which it is still stored how to start them: one that clears and sets its alarm in
+	// turn must not have that written each time. It is removed when their instance ends; guarded by mu.
+	loose  map[alarmID]struct{}
+	queue  alarmQueue    // those that do not run; guarded by mu
+	moved  chan struct{} // told when the first may have changed
 	slots  chan struct{}
 	retain func(*registry.Alarm) (release func()) // keeps the bundles that its facet is started with
 	of     map[string]int                         // handlers that run, by namespace; guarded by mu
 }
 
 func newAlarms() *alarms {
-	return &alarms{byID: map[alarmID]*alarm{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), of: map[string]int{}}
+	return &alarms{byID: map[alarmID]*alarm{}, loose: map[alarmID]struct{}{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), of: map[string]int{}}
 }
 
 // enter counts a handler of a namespace's, unless it has as many as it may.
@@ -106,6 +109,7 @@ func (s *alarms) put(a registry.Alarm) {
 	if e == nil {
 		e = &alarm{index: -1}
 		s.byID[id] = e
+		delete(s.loose, id)
 	}
 	if release != nil {
 		e.letGo()
@@ -129,6 +133,7 @@ func (s *alarms) drop(id alarmID) {
 	if e := s.byID[id]; e != nil {
 		delete(s.byID, id)
 		e.letGo()
+		s.loose[id] = struct{}{}
 		if e.index >= 0 {
 			heap.Remove(&s.queue, e.index)
 		}
@@ -142,6 +147,15 @@ func (e *alarm) letGo() {
 	}
 }
 
+// forget reports whether anything is stored of a facet that has no alarm, and takes it to be removed.
+func (s *alarms) forget(id alarmID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, loose := s.loose[id]
+	delete(s.loose, id)
+	return loose
+}
+
 func (s *alarms) get(id alarmID) (registry.Alarm, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,11 +163,6 @@ func (s *alarms) get(id alarmID) (registry.Alarm, bool) {
 		return e.Alarm, true
 	}
 	return registry.Alarm{}, false
-}
-
-func (s *alarms) has(id alarmID) bool {
-	_, ok := s.get(id)
-	return ok
 }
 
 func (s *alarms) tell() {
@@ -219,6 +228,9 @@ func (m *Manager) LoadAlarms(ctx context.Context) error {
 	}
 	for _, a := range all {
 		m.alarms.put(a)
+	}
+	if err := m.Registry.TidyAlarms(ctx); err != nil {
+		return err
 	}
 	m.recoverAlarms(ctx)
 	return nil
@@ -391,6 +403,15 @@ func (in *instance) ring(ctx context.Context, a registry.Alarm) error {
 	return nil
 }
 
+// Errors of copying a facet's alarm to the registry, which the output gate waits for.
+var (
+	errSlowRegistry = errors.New("the registry did not note the facet's alarm within " + noteTime.String())
+	errNotNoted     = errors.New("the registry could not note the facet's alarm")
+)
+
+// noteTime is how long what a facet says may wait for its alarm to be noted: a disk that takes longer is in trouble.
+const noteTime = 5 * time.Second
+
 // noteAlarm copies the alarm that the facet committed to the registry, if it changed.
 func (in *instance) noteAlarm() error {
 	at := in.sql.Alarm()
@@ -402,10 +423,13 @@ func (in *instance) noteAlarm() error {
 	if at = in.sql.Alarm(); at == 0 || at == in.noted.Load() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
 	defer cancel()
-	if err := in.m.noteAlarm(ctx, in.alarm, at, in.howStarted); err != nil {
-		return err
+	switch err := in.m.noteAlarm(ctx, in.alarm, at, in.howStarted); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return errSlowRegistry
+	case err != nil:
+		return fmt.Errorf("%w: %w", errNotNoted, err)
 	}
 	in.noted.Store(at)
 	return nil
@@ -416,8 +440,11 @@ func (m *Manager) noteAlarm(ctx context.Context, id alarmID, at int64, start fun
 	known, has := m.alarms.get(id)
 	switch {
 	case at < 0 && has:
-		m.alarms.drop(id)
-		return m.Registry.ClearAlarm(ctx, id.object, id.n)
+		err := m.Registry.ClearAlarm(ctx, id.object, id.n)
+		if err == nil {
+			m.alarms.drop(id)
+		}
+		return err
 	case at > 0 && !(has && known.At == at):
 		how, err := start()
 		if err != nil {
@@ -442,7 +469,12 @@ func (m *Manager) noteAlarm(ctx context.Context, id alarmID, at int64, start fun
 }
 
 // howStarted is how the facet can be started without asking its supervisor.
-func (in *instance) howStarted() ([]byte, error) { return json.Marshal(in.specs()) }
+func (in *instance) howStarted() ([]byte, error) {
+	if in.starter == nil {
+		return nil, nil
+	}
+	return json.Marshal(in.specs())
+}
 
 // specs are those of the facets from the root's child down to this one, where a supervisor started them.
 func (in *instance) specs() []*Spec {

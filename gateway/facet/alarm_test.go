@@ -1,9 +1,17 @@
 package facet
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/gateway/relay"
 )
 
 // How to start a facet is written once, not with each change of its alarm's time.
@@ -50,4 +58,42 @@ func TestMovedAlarmWritesItsTimeOnly(t *testing.T) {
 	}
 	note(40, "second")
 	stored(40, "second")
+	note(-1, "second")
+	if all, err := reg.Alarms(t.Context()); len(all) != 0 || err != nil {
+		t.Errorf("%+v %v", all, err)
+	}
+	id := alarmID{o.ID, 0}
+	if !m.alarms.forget(id) || m.alarms.forget(id) {
+		t.Error("what is stored of it is not known, or for ever")
+	}
+}
+
+// An answer that waits for a registry that is slow is told so; the facet goes on.
+func TestSlowRegistry(t *testing.T) {
+	reg, err := registry.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reg.Close()
+	m := NewManager(Config{Registry: reg, Log: slog.New(slog.DiscardHandler)})
+	defer m.exchanges.Close()
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if err := m.noteAlarm(ctx, alarmID{"00", 0}, 10, func() ([]byte, error) { return nil, nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	in := &instance{node: &node{m: m}, dead: make(chan struct{})}
+	slow := fmt.Errorf("%w: %w", relay.ErrOutput, errSlowRegistry)
+	p := problem.As(in.explain(slow, &relay.Options{}))
+	if p.Code != problem.Overloaded || p.RetryAfter == 0 || !strings.Contains(p.Message, "registry") {
+		t.Errorf("%+v", p)
+	}
+	if err := in.explain(fmt.Errorf("%w: %w", relay.ErrCut, slow), &relay.Options{}); !errors.Is(err, relay.ErrCut) {
+		t.Error(err)
+	}
+	select {
+	case <-in.dead:
+		t.Error("it is ended")
+	default:
+	}
 }

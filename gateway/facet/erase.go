@@ -40,9 +40,10 @@ func (m *Manager) erase(ctx context.Context, r *record) error {
 	files := make([]string, len(gone))
 	for i, n := range gone {
 		files[i] = placeOf(r.object, n).file
-		if id := (alarmID{r.object.ID, n}); m.alarms.has(id) {
-			m.alarms.drop(id)
-			if err := m.Registry.ClearAlarm(ctx, id.object, id.n); err != nil {
+		id := alarmID{r.object.ID, n}
+		m.alarms.drop(id)
+		if m.alarms.forget(id) {
+			if err := m.Registry.RemoveAlarm(ctx, id.object, id.n); err != nil {
 				return err
 			}
 		}

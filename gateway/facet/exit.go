@@ -128,6 +128,16 @@ func (in *instance) explain(err error, o *relay.Options) error {
 		return &problem.Error{Code: problem.FacetTimeout, Message: "the facet gave no answer within " + registry.FormatDuration(o.HeadTimeout) + ", " + in.requestTimeOf()}
 	case errors.Is(err, relay.ErrProtocol):
 		in.kill(problem.FacetProtocol, err.Error())
+	case errors.Is(err, errSlowRegistry): // nothing is lost, and the next answer tries it again
+		in.m.Log.Warn("an answer is withheld: the registry, which notes the facet's alarm, is slow", "facet", in.address())
+		if errors.Is(err, relay.ErrCut) {
+			return err
+		}
+		return &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the gateway's registry did not note the facet's alarm within " +
+			noteTime.String() + ", and nothing that the facet says may leave before; the disk is busy"}
+	case errors.Is(err, errNotNoted):
+		in.m.Log.Error("note a facet's alarm", "facet", in.address(), "error", err)
+		in.kill(problem.DiskFull, "the facet's alarm could not be stored in the registry; the gateway's log says why")
 	case errors.Is(err, relay.ErrOutput):
 		in.m.Log.Error("sync of a facet's data failed", "facet", in.address(), "error", err)
 		in.kill(problem.DiskFull, "what the facet wrote could not be made durable")

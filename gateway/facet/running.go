@@ -30,11 +30,7 @@ const (
 // mark says that the facet runs. Where the disk has no room for it the facet runs all the same: it is the crash of a gateway at
 // such a time that would have to be made up for.
 func (in *instance) mark() {
-	var how []byte
-	var err error
-	if in.starter != nil {
-		how, err = in.howStarted()
-	}
+	how, err := in.howStarted()
 	if err == nil {
 		err = in.m.Marks.Add(in.alarm.mark(), how)
 	}

@@ -152,6 +152,9 @@ func (in *instance) detach() {
 	if err == nil {
 		err = in.lastAlarm(ctx)
 	}
+	if err == nil && in.m.alarms.forget(in.alarm) {
+		err = in.m.Registry.RemoveAlarm(ctx, in.alarm.object, in.alarm.n)
+	}
 	if err != nil {
 		in.m.Log.Error("store a facet's alarm", "facet", in.address(), "error", err)
 		in.m.retainMark(in.alarm)

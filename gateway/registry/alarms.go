@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -19,11 +22,26 @@ type Alarm struct {
 }
 
 // SetAlarm stores an alarm over the facet's earlier one, durably. It tells ErrNotFound
-// where the object is gone.
+// where the object is gone. How to start the facet, which may be long, is written where it is not stored already.
 func (r *Registry) SetAlarm(ctx context.Context, a Alarm) error {
+	hash := sha256.Sum256(a.Start)
 	err := r.do(ctx, func(c *change) error {
-		return c.must(`INSERT OR REPLACE INTO alarm (object, n, at, due, attempt, start)
-			SELECT id, ?, ?, ?, ?, ? FROM object WHERE id = ?`, a.N, a.At, a.Due, a.Attempt, a.Start, idKey(a.Object))
+		err := c.must(`INSERT OR REPLACE INTO alarm (object, n, at, due, attempt)
+			SELECT id, ?, ?, ?, ? FROM object WHERE id = ?`, a.N, a.At, a.Due, a.Attempt, idKey(a.Object))
+		if err != nil {
+			return err
+		}
+		var stored []byte
+		err = c.row(`SELECT hash FROM alarm_start WHERE object = ? AND n = ?`, []any{idKey(a.Object), a.N}, &stored)
+		switch {
+		case err != nil && !errors.Is(err, ErrNotFound):
+			return err
+		case len(a.Start) == 0:
+			return c.exec(`DELETE FROM alarm_start WHERE object = ? AND n = ?`, idKey(a.Object), a.N)
+		case bytes.Equal(stored, hash[:]):
+			return nil
+		}
+		return c.exec(`INSERT OR REPLACE INTO alarm_start (object, n, hash, start) VALUES (?, ?, ?, ?)`, idKey(a.Object), a.N, hash[:], a.Start)
 	})
 	if err != nil {
 		return fmt.Errorf("set alarm: %w", err)
@@ -31,7 +49,7 @@ func (r *Registry) SetAlarm(ctx context.Context, a Alarm) error {
 	return nil
 }
 
-// MoveAlarm stores when an alarm is due that is stored already, durably; how to start the facet, which may be long, stays as it
+// MoveAlarm stores when an alarm is due that is stored already, durably; how to start the facet stays as it
 // is. It tells ErrNotFound where none is stored.
 func (r *Registry) MoveAlarm(ctx context.Context, a Alarm) error {
 	err := r.do(ctx, func(c *change) error {
@@ -43,7 +61,7 @@ func (r *Registry) MoveAlarm(ctx context.Context, a Alarm) error {
 	return nil
 }
 
-// ClearAlarm removes a facet's alarm, if it has one.
+// ClearAlarm removes a facet's alarm, if it has one. How to start the facet stays for the next one, until RemoveAlarm or TidyAlarms.
 func (r *Registry) ClearAlarm(ctx context.Context, object string, n int) error {
 	err := r.do(ctx, func(c *change) error {
 		return c.exec(`DELETE FROM alarm WHERE object = ? AND n = ?`, idKey(object), n)
@@ -54,9 +72,32 @@ func (r *Registry) ClearAlarm(ctx context.Context, object string, n int) error {
 	return nil
 }
 
+// RemoveAlarm removes all that is stored of a facet's alarm.
+func (r *Registry) RemoveAlarm(ctx context.Context, object string, n int) error {
+	err := r.do(ctx, func(c *change) error {
+		return errors.Join(c.exec(`DELETE FROM alarm WHERE object = ? AND n = ?`, idKey(object), n),
+			c.exec(`DELETE FROM alarm_start WHERE object = ? AND n = ?`, idKey(object), n))
+	})
+	if err != nil {
+		return fmt.Errorf("remove alarm: %w", err)
+	}
+	return nil
+}
+
+// TidyAlarms removes what is stored of how to start facets that have no alarm.
+func (r *Registry) TidyAlarms(ctx context.Context) error {
+	err := r.do(ctx, func(c *change) error {
+		return c.exec(`DELETE FROM alarm_start WHERE NOT EXISTS (SELECT 1 FROM alarm a WHERE a.object = alarm_start.object AND a.n = alarm_start.n)`)
+	})
+	if err != nil {
+		return fmt.Errorf("tidy alarms: %w", err)
+	}
+	return nil
+}
+
 // Alarms gives all alarms, the next due first.
 func (r *Registry) Alarms(ctx context.Context) ([]Alarm, error) {
-	rows, err := r.read.QueryContext(ctx, `SELECT object, n, at, due, attempt, start FROM alarm ORDER BY due`)
+	rows, err := r.read.QueryContext(ctx, `SELECT object, n, at, due, attempt, start FROM alarm LEFT JOIN alarm_start USING (object, n) ORDER BY due`)
 	if err != nil {
 		return nil, fmt.Errorf("alarms: %w", err)
 	}
