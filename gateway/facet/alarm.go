@@ -28,10 +28,6 @@ const (
 	alarmRetry = 2 * time.Second
 	// alarmsAtOnce bounds how many handlers run: a thousand alarms of midnight must not start a thousand processes.
 	alarmsAtOnce = 32
-	// alarmsOfOne is how many of them may be one namespace's: handlers that hang must not keep other people's alarms waiting.
-	alarmsOfOne = 8
-	// alarmWait is how much later an alarm is looked at again that found its namespace's all taken.
-	alarmWait = time.Second
 	// alarmTime is how long one handler may run.
 	alarmTime = 5 * time.Minute
 )
@@ -42,11 +38,16 @@ type alarmID struct {
 	n      int
 }
 
+// alarm is one that is set. It is in one place: in the queue, waiting for its turn, or taken, until its handler has returned. What
+// changes of it is guarded by alarms.mu.
 type alarm struct {
 	registry.Alarm
-	release func() // lets go of the bundles that its facet is started with
-	index   int    // in the heap, -1 outside
-	running bool   // its handler runs
+	id        alarmID
+	namespace string      // "" until it was due once
+	release   func()      // lets go of the bundles that its facet is started with
+	in        *alarmQueue // the queue that it is in; nil: taken
+	index     int         // in that
+	admitted  bool        // its turn has come
 }
 
 // alarms are all that are set, by time.
@@ -56,43 +57,15 @@ type alarms struct {
 	// loose are facets without an alarm of which it is still stored how to start them: one that clears and sets its alarm in
 	// turn must not have that written each time. It is removed when their instance ends; guarded by mu.
 	loose  map[alarmID]struct{}
-	queue  alarmQueue    // those that do not run; guarded by mu
-	moved  chan struct{} // told when the first may have changed
+	queue  alarmQueue    // by when they are due; guarded by mu
+	turns  alarmTurns    // of those that are due; guarded by mu
+	moved  chan struct{} // told when the first of the queue may have changed
 	slots  chan struct{}
 	retain func(*registry.Alarm) (release func()) // keeps the bundles that its facet is started with
-	of     map[string]int                         // handlers that run, by namespace; guarded by mu
 }
 
 func newAlarms() *alarms {
-	return &alarms{byID: map[alarmID]*alarm{}, loose: map[alarmID]struct{}{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), of: map[string]int{}}
-}
-
-// enter counts a handler of a namespace's, unless it has as many as it may.
-func (s *alarms) enter(namespace string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of[namespace] >= alarmsOfOne {
-		return false
-	}
-	s.of[namespace]++
-	return true
-}
-
-// later has an alarm wait until due, unless the facet has set another since.
-func (s *alarms) later(e *alarm, at int64, due time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e.At == at {
-		e.Due = due.UnixMilli()
-	}
-}
-
-func (s *alarms) leave(namespace string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of[namespace]--; s.of[namespace] == 0 {
-		delete(s.of, namespace)
-	}
+	return &alarms{byID: map[alarmID]*alarm{}, loose: map[alarmID]struct{}{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), turns: alarmTurns{map[string]*turn{}}}
 }
 
 // put sets or moves an alarm.
@@ -106,24 +79,48 @@ func (s *alarms) put(a registry.Alarm) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byID[id]
+	waits := true
 	if e == nil {
-		e = &alarm{index: -1}
+		e = &alarm{id: id}
 		s.byID[id] = e
 		delete(s.loose, id)
+	} else {
+		waits = s.takeOut(e)
 	}
 	if release != nil {
 		e.letGo()
 		e.release = release
 	}
 	e.Alarm = a
-	switch {
-	case e.running: // requeued when its handler returns
-	case e.index >= 0:
-		heap.Fix(&s.queue, e.index)
-	default:
-		heap.Push(&s.queue, e)
+	if waits { // else it is queued when its handler has returned
+		s.queue.add(e)
+		s.tell()
 	}
-	s.tell()
+}
+
+// takeOut takes an alarm out of the queue that it is in, and reports whether it is in one. s.mu is held.
+func (s *alarms) takeOut(e *alarm) bool {
+	switch e.in {
+	case nil:
+		return false
+	case &s.queue:
+		heap.Remove(&s.queue, e.index)
+	default:
+		s.turns.remove(e)
+	}
+	if e.admitted {
+		e.admitted = false
+		s.left(e)
+	}
+	return true
+}
+
+// left gives a turn back, and has the next one's come. s.mu is held.
+func (s *alarms) left(e *alarm) {
+	if next := s.turns.leave(e); next != nil {
+		s.queue.add(next)
+		s.tell()
+	}
 }
 
 // drop forgets an alarm.
@@ -134,9 +131,7 @@ func (s *alarms) drop(id alarmID) {
 		delete(s.byID, id)
 		e.letGo()
 		s.loose[id] = struct{}{}
-		if e.index >= 0 {
-			heap.Remove(&s.queue, e.index)
-		}
+		s.takeOut(e)
 	}
 }
 
@@ -182,20 +177,36 @@ func (s *alarms) next(now time.Time) (*alarm, time.Duration) {
 	if wait := time.UnixMilli(s.queue[0].Due).Sub(now); wait > 0 {
 		return nil, min(wait, time.Hour)
 	}
-	e := heap.Pop(&s.queue).(*alarm)
-	e.running = true
-	return e, 0
+	return heap.Pop(&s.queue).(*alarm), 0
 }
 
-// rest ends the run of an alarm's handler: what was set meanwhile is queued.
+// enter says whether the handler of an alarm that is due may run. If not, the alarm waits for its turn.
+func (s *alarms) enter(e *alarm, namespace string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if dropped := s.byID[e.id] != e; dropped || e.Due > now.UnixMilli() { // or moved, since it was taken
+		if e.admitted {
+			e.admitted = false
+			s.left(e)
+		}
+		if !dropped {
+			s.queue.add(e)
+		}
+		return false
+	}
+	e.namespace = namespace
+	return s.turns.enter(e)
+}
+
+// rest ends the run of an alarm's handler: what was set meanwhile is queued, and another's turn comes.
 func (s *alarms) rest(e *alarm) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.running = false
-	if s.byID[alarmID{e.Object, e.N}] == e && e.index < 0 {
-		heap.Push(&s.queue, e)
+	if s.byID[e.id] == e {
+		s.queue.add(e)
 		s.tell()
 	}
+	s.left(e)
 }
 
 // alarmQueue is a heap by due time.
@@ -209,15 +220,18 @@ func (q alarmQueue) Swap(i, j int) {
 }
 func (q *alarmQueue) Push(x any) {
 	e := x.(*alarm)
-	e.index = len(*q)
+	e.in, e.index = q, len(*q)
 	*q = append(*q, e)
 }
 func (q *alarmQueue) Pop() any {
 	old := *q
 	e := old[len(old)-1]
-	*q, e.index = old[:len(old)-1], -1
+	old[len(old)-1] = nil
+	*q, e.in = old[:len(old)-1], nil
 	return e
 }
+
+func (q *alarmQueue) add(e *alarm) { heap.Push(q, e) }
 
 // LoadAlarms learns of all alarms, before any facet runs: of those that the registry knows, and of those that facets set which ran
 // when the gateway was killed.
@@ -254,6 +268,15 @@ func (m *Manager) RunAlarms(ctx context.Context) {
 			t.Stop()
 			continue
 		}
+		namespace := e.namespace
+		if namespace == "" {
+			if o, _, err := m.Registry.ObjectByID(ctx, e.id.object, e.id.n); err == nil {
+				namespace = o.Namespace
+			} // else it is gone, as will be found
+		}
+		if !m.alarms.enter(e, namespace, time.Now()) {
+			continue
+		}
 		select {
 		case m.alarms.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -269,21 +292,13 @@ func (m *Manager) RunAlarms(ctx context.Context) {
 // fire runs one alarm's handler and says what becomes of the alarm.
 func (m *Manager) fire(ctx context.Context, e *alarm) {
 	defer m.alarms.rest(e)
-	a, ok := m.alarms.get(alarmID{e.Object, e.N})
+	a, ok := m.alarms.get(e.id)
 	if !ok {
 		return
 	}
-	o, _, err := m.Registry.ObjectByID(ctx, a.Object, a.N)
-	if err == nil {
-		if !m.alarms.enter(o.Namespace) {
-			m.alarms.later(e, a.At, time.Now().Add(alarmWait))
-			return
-		}
-		defer m.alarms.leave(o.Namespace)
-	}
 	ctx, cancel := context.WithTimeout(ctx, alarmTime)
 	defer cancel()
-	err = m.callAlarm(ctx, a)
+	err := m.callAlarm(ctx, a)
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return // the gateway stops; it is tried again at the next start
 	}

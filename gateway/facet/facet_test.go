@@ -192,25 +192,3 @@ func TestCanonical(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 }
-
-func TestAlarmsOfOneNamespace(t *testing.T) {
-	s := newAlarms()
-	for i := range alarmsOfOne {
-		if !s.enter("a") {
-			t.Fatalf("the %dth handler may not run", i+1)
-		}
-	}
-	if s.enter("a") || !s.enter("b") {
-		t.Error("one namespace takes another's part")
-	}
-	s.leave("a")
-	if !s.enter("a") {
-		t.Error("what was given back is not there")
-	}
-	for range alarmsOfOne {
-		s.leave("a")
-	}
-	if s.leave("b"); len(s.of) != 0 {
-		t.Errorf("%v is kept", s.of)
-	}
-}
