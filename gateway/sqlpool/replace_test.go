@@ -142,6 +142,57 @@ func TestStuckStatement(t *testing.T) {
 	again.query(1, "SELECT 1")
 }
 
+// A worker that does not let go of a channel, though no statement of it runs, is replaced, so that the channel's place is not taken for ever; not
+// before its time, and not while a statement is waited for.
+func TestWorkerThatDoesNotLetGo(t *testing.T) {
+	p, s := pool(t, nil)
+	w := p.workers[0]
+	other := attach(t, p, AttachOptions{Object: "other"})
+	other.exec(1, "CREATE TABLE t (a)")
+	leaving := attach(t, p, AttachOptions{Object: "leaving"})
+	leaving.exec(1, "CREATE TABLE t (a)")
+	busy := attach(t, p, AttachOptions{Object: "busy", Limits: Limits{StatementTimeout: 10 * time.Minute}})
+	if _, err := busy.start(sqlchan.Query, 1, query(endless)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the statement to run", func() bool { return running(busy) })
+	taken := func(file string) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.places[file] != nil
+	}
+	killed := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.culprit) > 0 || s.spawned.Load() > 1
+	}
+	stop(t, s.last.Load())
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	for _, c := range []*client{leaving, busy} {
+		if err := c.c.Close(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a worker that is stopped let go: %v", err)
+		}
+	}
+	w.watch(time.Now().Add(leaveTime - 5*time.Second))
+	if killed() || !taken(leaving.c.options.File) {
+		t.Fatal("it is given up before its time")
+	}
+	w.watch(time.Now().Add(leaveTime + time.Second))
+	w.mu.Lock()
+	if w.culprit[busy.c.id] != nil {
+		t.Error("a statement is not given its time")
+	}
+	w.mu.Unlock()
+	until(t, "a replacement", func() bool { return s.spawned.Load() == 2 })
+	until(t, "the places", func() bool { return !taken(leaving.c.options.File) && !taken(busy.c.options.File) })
+	var gone reset
+	if _, err := other.do(sqlchan.Exec, 1, "INSERT INTO t VALUES (1)"); !errors.As(err, &gone) {
+		t.Errorf("the other client got %v", err)
+	}
+	other.exec(1, "INSERT INTO t VALUES (1)")
+}
+
 // stop stops a worker, which a signal does some time after it was sent, until the test kills or continues it.
 func stop(t testing.TB, p *process) {
 	t.Helper()

@@ -10,6 +10,10 @@ import (
 // grace is how long past its deadline a statement may stay before its worker is killed.
 const grace = time.Second
 
+// leaveTime is how long a worker may take to let go of a channel of which no statement runs: to roll back what is open, on a disk that
+// is busy. Until then the channel's place can't be given to another.
+const leaveTime = 30 * time.Second
+
 // maxRespawnDelay bounds the wait before a worker that dies at once is started again.
 const maxRespawnDelay = time.Second
 
@@ -35,10 +39,10 @@ func (w *worker) condemn(channel uint64, err error) {
 	}
 }
 
-// watch kills the process if a statement of it has outstayed its deadline.
+// watch kills the process if a statement of it has outstayed its deadline, or it does not let go of a channel.
 func (w *worker) watch(at time.Time) {
 	w.mu.Lock()
-	var stuck []uint64
+	stuck := map[uint64]error{}
 	for _, pl := range w.places {
 		slot := w.shared.Slot(pl.index)
 		for i := range slot.Running {
@@ -49,13 +53,21 @@ func (w *worker) watch(at time.Time) {
 				delete(w.seen, key)
 				continue
 			}
+			if id := r.Channel.Load(); !w.leaving[id].IsZero() {
+				w.leaving[id] = at // it is the statement that is waited for, within its own time
+			}
 			if w.seen[key].seq != seq {
 				w.seen[key] = sighting{seq, at}
 				continue
 			}
 			if at.Sub(w.seen[key].at) > time.Duration(r.Budget.Load())+grace && r.Seq.Load() == seq {
-				stuck = append(stuck, r.Channel.Load())
+				stuck[r.Channel.Load()] = fmt.Errorf("%w: it did not come back within %v of its deadline", ErrStuck, grace)
 			}
+		}
+	}
+	for id, since := range w.leaving {
+		if at.Sub(since) > leaveTime && stuck[id] == nil {
+			stuck[id] = fmt.Errorf("%w: it did not let go of the channel within %v", ErrStuck, leaveTime)
 		}
 	}
 	running := w.process != nil
@@ -63,8 +75,8 @@ func (w *worker) watch(at time.Time) {
 	if !running {
 		return
 	}
-	for _, id := range stuck {
-		w.condemn(id, fmt.Errorf("%w: it did not come back within %v of its deadline", ErrStuck, grace))
+	for id, err := range stuck {
+		w.condemn(id, err)
 	}
 }
 
@@ -109,6 +121,7 @@ func (w *worker) buried() {
 	w.conn, w.process, w.calls = nil, nil, map[uint64]func(error){}
 	w.ready = make(chan struct{})
 	clear(w.seen)
+	clear(w.leaving)
 	ended := map[*Channel]error{}
 	for id, err := range w.culprit {
 		if c := w.channels[id]; c != nil {

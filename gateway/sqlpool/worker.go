@@ -38,6 +38,7 @@ type worker struct {
 	past     Usage // of databases that are detached
 	next     int
 	seen     map[runningKey]sighting
+	leaving  map[uint64]time.Time   // channels that the process is to let go of: since when it could have
 	culprit  map[uint64]error       // channels that end with the process
 	suspects map[string][]time.Time // by file: when the process died while a statement on it ran
 	closed   bool
@@ -51,7 +52,7 @@ func newWorker(p *Pool, index int) (*worker, error) {
 	return &worker{
 		pool: p, index: index, memory: memory, shared: shared, ready: make(chan struct{}),
 		calls: map[uint64]func(error){}, channels: map[uint64]*Channel{}, places: map[string]*place{},
-		seen: map[runningKey]sighting{}, culprit: map[uint64]error{}, suspects: map[string][]time.Time{},
+		seen: map[runningKey]sighting{}, leaving: map[uint64]time.Time{}, culprit: map[uint64]error{}, suspects: map[string][]time.Time{},
 	}, nil
 }
 
@@ -244,7 +245,7 @@ func (w *worker) attach(ctx context.Context, c *Channel) error {
 	}
 }
 
-// detach takes a channel back. done is called once: when the process has let go of it, or is reaped.
+// detach takes a channel back. done is called once: when the process has let go of it, or is reaped, as one is that takes too long (watch).
 func (w *worker) detach(c *Channel, done func(error)) {
 	w.mu.Lock()
 	_, attached := w.channels[c.id]
@@ -252,7 +253,13 @@ func (w *worker) detach(c *Channel, done func(error)) {
 	conn, closed := w.conn, w.closed
 	m := &control.Message{Op: control.Detach, Channel: c.id, ID: w.nextCall.Add(1)}
 	if attached && conn != nil {
-		w.calls[m.ID] = done
+		w.leaving[c.id] = time.Now()
+		w.calls[m.ID] = func(err error) {
+			w.mu.Lock()
+			delete(w.leaving, c.id)
+			w.mu.Unlock()
+			done(err)
+		}
 		w.pool.wg.Add(1) // supervise, which the pool still waits for, has not buried the process yet
 	}
 	w.mu.Unlock()
