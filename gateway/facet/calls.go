@@ -260,8 +260,10 @@ func (in *instance) answer(st *yamux.Stream, r gated, c *wire.Call) {
 	defer st.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { // a facet that ends, or gives up, waits for nothing
+	go func() { // a facet that ends waits for nothing
 		select {
+		case <-in.dead:
+			cancel()
 		case <-in.gone:
 			cancel()
 		case <-ctx.Done():
@@ -325,7 +327,7 @@ func (in *instance) check(ctx context.Context, r gated, c *wire.Call) (*wire.Ans
 	if c.Code == nil || c.Code.Kind != wire.CodeSource {
 		return nil, problem.New(problem.BadRequest, "only a source can be checked")
 	}
-	_, found, err := in.m.buildSource(ctx, in.key, c.Code, r)
+	found, err := in.m.checkSource(ctx, in.key, c.Code, r)
 	if errors.Is(err, errStarterGone) {
 		return nil, problem.New(problem.BadRequest, "the source ended before it was whole")
 	}

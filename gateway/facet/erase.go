@@ -11,7 +11,8 @@ import (
 	"github.com/facetgateway/fgw/gateway/registry"
 )
 
-// Delete ends a facet and deletes its data and its descendants'. Deleting what never was does nothing.
+// Delete ends a facet and deletes its data and its descendants'. Deleting what never was does nothing, and so does deleting twice. Once
+// it has begun it goes on without its caller, for changeTime; one that failed or broke off is finished by asking for it again.
 func (m *Manager) Delete(ctx context.Context, a address.Address) error {
 	r, err := m.find(ctx, a)
 	if errors.Is(err, registry.ErrNotFound) {
@@ -25,21 +26,27 @@ func (m *Manager) Delete(ctx context.Context, a address.Address) error {
 		return err
 	}
 	defer release()
-	return m.erase(ctx, r)
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	return late(ctx, m.erase(ctx, r))
 }
 
-// erase deletes the data of a facet and its descendants, which are held.
+// erase deletes the data of a facet and its descendants, which are held. Their names go last: of a facet without a name nobody
+// would find what was left.
 func (m *Manager) erase(ctx context.Context, r *record) error {
-	gone, err := m.Registry.RemoveFacetNames(ctx, r.object, r.n)
+	facets, err := m.Registry.Facets(ctx, r.object)
 	if err != nil {
 		return err
 	}
-	if r.n == 0 {
-		gone = append(gone, 0)
+	below := map[int]bool{r.n: true}
+	files := []string{placeOf(r.object, r.n).file}
+	for _, f := range facets { // parents come before their children
+		if below[f.Parent] && f.N != r.n {
+			below[f.N] = true
+			files = append(files, placeOf(r.object, f.N).file)
+		}
 	}
-	files := make([]string, len(gone))
-	for i, n := range gone {
-		files[i] = placeOf(r.object, n).file
+	for n := range below {
 		id := alarmID{r.object.ID, n}
 		m.alarms.drop(id)
 		if m.alarms.forget(id) {
@@ -48,7 +55,11 @@ func (m *Manager) erase(ctx context.Context, r *record) error {
 			}
 		}
 	}
-	return m.Databases.Remove(ctx, r.object.Dir(), files)
+	if err := m.Databases.Remove(ctx, r.object.Dir(), files); err != nil {
+		return err
+	}
+	_, err = m.Registry.RemoveFacetNames(ctx, r.object, r.n)
+	return err
 }
 
 // Clone replaces dst by a copy of src, which may go on running.

@@ -2,9 +2,12 @@ package facet
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/facetgateway/fgw/gateway/address"
+	"github.com/facetgateway/fgw/gateway/problem"
 )
 
 // hold keeps facets from starting while their data are deleted or replaced: all at or below a key, those included of which nobody
@@ -54,13 +57,35 @@ func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string)
 		m.lives.Unlock()
 		close(h.over)
 	}
-	// Whoever entered before is seen here: its node is known, and its mutex held until it has its instance.
+	// From here on it is done, whether its caller still waits or not. Whoever entered before is seen here: its node is known, and its
+	// mutex held until it has its instance.
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	if err := m.abort(ctx, a, reason); err != nil {
 		release()
-		return nil, err
+		return nil, late(ctx, err)
 	}
 	return release, nil
 }
+
+// changeTime bounds a change of what is stored that goes on without its caller: 10,000 databases are removed in seconds, or some
+// minutes on a disk that is busy.
+const changeTime = 5 * time.Minute
+
+// lasting returns a context that does not end with its parent, but in time.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), changeTime, errLate)
+}
+
+// late is err, or what is told where ctx, a lasting one, was over.
+func late(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errLate) {
+		return &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "this takes longer than " + changeTime.String() + " and is not finished: the disk is busy; ask for it again"}
+	}
+	return err
+}
+
+var errLate = errors.New("a change of what is stored took longer than " + changeTime.String())
 
 // take begins a hold, unless another holds some of the same facets.
 func (m *Manager) take(h *hold) (other *hold) {

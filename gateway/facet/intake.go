@@ -100,17 +100,60 @@ type sender interface {
 
 // buildSource takes a source from a facet of that key and builds it, or says what is wrong with it.
 func (m *Manager) buildSource(ctx context.Context, k key, c *wire.Code, r gated) (hash string, found []wire.Diagnostic, err error) {
+	files, letGo, err := m.takeSource(ctx, k, c, r)
+	if err != nil {
+		return "", nil, err
+	}
+	defer letGo() // with the build: until then the source is held
+	return m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
+}
+
+// checkSource is buildSource for a question: a facet that closes the question's stream waits for no answer, and nor do we.
+func (m *Manager) checkSource(ctx context.Context, k key, c *wire.Code, r gated) (found []wire.Diagnostic, err error) {
+	files, letGo, err := m.takeSource(ctx, k, c, r)
+	if err != nil {
+		return nil, err
+	}
+	defer letGo()
+	ctx, stop := whileOpen(ctx, r.r)
+	defer stop()
+	_, found, err = m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
+	return found, err
+}
+
+// whileOpen returns a context that also ends when the facet closes the stream, on which nothing more is to come, or is gone. stop
+// ends the watch.
+func whileOpen(ctx context.Context, st sender) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	st.SetReadDeadline(time.Time{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if n, err := st.Read(make([]byte, 1)); n == 0 && !isTimeout(err) {
+			cancel()
+		}
+	}()
+	return ctx, func() {
+		cancel()
+		st.SetReadDeadline(time.Now())
+		<-watched
+	}
+}
+
+// takeSource takes a source from a facet of that key when it is its object's turn. letGo gives back what the source takes of the
+// gateway's memory, and the turn.
+func (m *Manager) takeSource(ctx context.Context, k key, c *wire.Code, r gated) (files map[string]string, letGo func(), err error) {
 	leave, err := m.intake.enter(ctx, k.owner())
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	defer leave() // with the build: until then the source is held
 	files, held, err := m.intake.readSource(c, r)
-	defer m.intake.take(-held)
+	letGo = func() { m.intake.take(-held); leave() }
 	if err != nil {
-		return "", nil, err
+		letGo()
+		return nil, nil, err
 	}
-	return m.Builder.Build(build.WithOwner(ctx, k.owner()), files)
+	return files, letGo, nil
 }
 
 // sourceStep is how much of a source is read between two looks at the budget.
