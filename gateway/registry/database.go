@@ -102,6 +102,13 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID;
 	INSERT INTO alarm_start SELECT object, n, x'', start FROM alarm WHERE length(start) > 0;
 	ALTER TABLE alarm DROP COLUMN start;`,
+	// The first program stored all ten limits with any change of a namespace. Those that have the value of its defaults
+	// are taken for what nobody set, or they would go on to hold where the defaults are others: with a supervisor.
+	`UPDATE namespace SET limits = (
+		SELECT json_group_object(key, value) FROM json_each(limits) WHERE (key, value) NOT IN (VALUES
+			('idle_timeout', '10s'), ('statement_timeout', '5s'), ('request_timeout', '1m'), ('memory', '256MiB'), ('storage', '1GiB'),
+			('body', '1GiB'), ('cpu', '1'), ('processes', 64), ('in_flight', 64), ('max_objects', 10000)))
+	WHERE (SELECT count(*) FROM json_each(limits)) >= 10;`,
 }
 
 // openDatabase opens and migrates the file; fresh tells that it was made now.

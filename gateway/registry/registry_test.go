@@ -3,10 +3,12 @@ package registry
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -107,6 +109,48 @@ func TestSupervisorLimits(t *testing.T) {
 	r.Close()
 	if ns, err := open(t, dir).Namespace("notes"); err != nil || ns.Limits != want {
 		t.Errorf("after opening again: %+v, %v", ns, err)
+	}
+}
+
+// The first program stored every limit with each change: those that nobody had set are defaults again.
+func TestLimitsOfAnOlderRegistry(t *testing.T) {
+	dir := t.TempDir()
+	db, err := openPool(filepath.Join(dir, "registry.db"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := json.Marshal(DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer(`"256MiB"`, `"512MiB"`, `"in_flight":64`, `"in_flight":8`).Replace(string(all))
+	for _, m := range append(slices.Clone(migrations[:3]), `PRAGMA user_version = 3`) {
+		if _, err := db.Exec(m); err != nil {
+			t.Fatal(m, err)
+		}
+	}
+	for name, limits := range map[string]string{"plain": string(all), "later": string(all), "changed": changed, "chosen": `{"memory":"256MiB","processes":"64"}`} {
+		if _, err := db.Exec(`INSERT INTO namespace (name, supervisor, limits, created_at) VALUES (?1, iif(?1 = 'later', '', 'maker'), ?2, 0)`, name, limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	r := open(t, dir)
+	if _, err := r.AddVersion(t.Context(), "later", "maker", "b1", 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.SetNamespace(t.Context(), "later", map[string]string{"supervisor": "maker"}); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Limits){
+		"plain": func(*Limits) {}, "later": func(*Limits) {}, "changed": func(l *Limits) { l.Memory, l.InFlight = 512<<20, 8 },
+		"chosen": func(l *Limits) { l.Memory, l.Processes = 256<<20, 64 }, // stored by a program that stores what was set
+	} {
+		want := SupervisorLimits()
+		change(&want)
+		if ns, err := r.Namespace(name); err != nil || ns.Limits != want {
+			t.Errorf("%s: %+v, wanted %+v: %v", name, ns, want, err)
+		}
 	}
 }
 
