@@ -14,12 +14,12 @@ func newApp(std stdio) *cli.App {
 		Usage:     "the facet gateway: small stateful applications, each confined, each with its own database",
 		UsageText: "fgw COMMAND [FLAGS] [ARGUMENTS]      flags may stand anywhere",
 		Description: "An ADDRESS is NAMESPACE/OBJECT/FACET, each part percent-encoded; many commands take a prefix of one.\n" +
-			"Try `fgw run`, then `fgw new ./guestbook` and `fgw deploy ./guestbook --namespace demo`.",
+			"`fgw run` shows what there is. To begin: `fgw serve`, and in a second terminal `fgw namespaces create demo`,\n" +
+			"`fgw new ./guestbook` and `fgw deploy ./guestbook --namespace demo`.",
 		Reader: std.in, Writer: std.out, ErrWriter: std.err,
 		Flags:                     globalFlags(),
 		HideVersion:               true, // it is a command
 		HideHelpCommand:           true, // arrange makes --help of it, and showHelp the help
-		EnableBashCompletion:      true,
 		DisableSliceFlagSeparator: true, // header values have commas
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
@@ -28,7 +28,7 @@ func newApp(std stdio) *cli.App {
 			namespacesCommand(), appsCommand(), objectsCommand(), facetsCommand(),
 			modulesCommand(),
 			invokeCommand(), sqlCommand(), logsCommand(), auditCommand(),
-			sqldCommand(), completionCommand(), versionCommand(),
+			sqldCommand(), completionCommand(), completeCommand(), versionCommand(),
 		},
 	}
 	app.OnUsageError = usageError
@@ -50,7 +50,6 @@ func finish(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
-		c.BashComplete = completionOf(c.ArgsUsage)
 		if action := c.Action; action != nil {
 			c.Action = func(c *cli.Context) error { return failed(commandName(c), action(c)) }
 		}

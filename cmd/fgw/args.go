@@ -48,6 +48,7 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 	}
 	var flags []givenFlag
 	var positional []string
+	unknown := ""     // a flag that nothing in reach has
 	level := commands // where the next command's name is looked for
 	for i := 1; i < len(args); i++ {
 		word := args[i]
@@ -63,7 +64,9 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 				}
 				f.value = &args[i]
 			}
-			flags = append(flags, f)
+			if flags = append(flags, f); known == nil && f.name != "help" && f.name != "h" && f.name != "version" {
+				unknown = f.text
+			}
 			line.json = line.json || f.name == "output" && f.value != nil && *f.value == "json"
 		case len(level) > 0 && len(positional) == 0:
 			if word == "help" { // `help A B` is `A B --help`
@@ -71,6 +74,10 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 				continue
 			}
 			next := commandNamed(level, word)
+			if next == nil && unknown != "" {
+				// Without its flag the word may be that flag's value.
+				return line, unknownFlag(line, unknown, flagsInReach(line.path, level, globals))
+			}
 			if next == nil {
 				return line, unknownCommand(line, level, word)
 			}
@@ -82,31 +89,6 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 	}
 	err := line.assemble(args[0], globals, flags, positional)
 	return line, err
-}
-
-// completionFlag, as the last word, asks what may come next.
-const completionFlag = "--generate-bash-completion"
-
-// arrangeCompletion leaves of an unfinished line the command that it names so
-// far and the flag, if any, that is being typed.
-func arrangeCompletion(commands []*cli.Command, globals []cli.Flag, args []string) commandLine {
-	var unfinished []string
-	if n := len(args) - 1; n > 0 && strings.HasPrefix(args[n], "-") {
-		unfinished, args = args[n:], args[:n]
-	}
-	line, err := arrange(commands, globals, args)
-	words := []string{args[0]}
-	for _, word := range line.args[1:] {
-		if err != nil || !strings.HasPrefix(word, "-") {
-			break // the program's own flags come first, --data among them
-		}
-		words = append(words, word)
-	}
-	for _, c := range line.path {
-		words = append(words, c.Name)
-	}
-	line.args, line.help = slices.Concat(words, unfinished, []string{completionFlag}), false
-	return line
 }
 
 // assemble writes the line anew: the program's own flags, the command, its

@@ -26,9 +26,6 @@ func TestArrangePutsFlagsBeforeArguments(t *testing.T) {
 		{"fgw help facets ls", "fgw facets ls --help"},
 		{"fgw facets ls -h", "fgw facets ls --help"},
 		{"fgw --version", "fgw version"},
-		{"fgw facets --generate-bash-completion", "fgw facets --generate-bash-completion"},
-		{"fgw facets --data D --generate-bash-completion", "fgw --data=D facets --generate-bash-completion"},
-		{"fgw deploy x --na --generate-bash-completion", "fgw deploy --na --generate-bash-completion"},
 		{"fgw", "fgw"},
 	} {
 		line, err := arrange(newApp(stdio{}).Commands, globalFlags(), strings.Fields(test.given))
@@ -60,6 +57,8 @@ func TestArrangeRefuses(t *testing.T) {
 		{"fgw deploy x --namespace", "--namespace needs a value", "--help"},
 		{"fgw namespaces ls --namespace x", "no flag --namespace", "--help"},
 		{"fgw version --tail", "no flag --tail", "--help"},
+		{"fgw --outptu json facets ls", "no flag --outptu", "--output"},
+		{"fgw --output json facetz ls", `no command "facetz"`, "fgw facets"},
 	} {
 		_, err := arrange(newApp(stdio{}).Commands, globalFlags(), strings.Fields(test.given))
 		f := (*failure)(nil)

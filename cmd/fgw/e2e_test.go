@@ -512,7 +512,9 @@ func TestAloneCommands(t *testing.T) {
 		{[]string{"completion", "bash"}, "complete "},
 		{[]string{"completion", "zsh"}, "compdef"},
 		{[]string{"completion", "fish"}, "complete -c fgw"},
-		{[]string{"facets", "--generate-bash-completion"}, "inspect"},
+		{[]string{"facets", "", completionFlag}, "inspect"},
+		{[]string{"facets", "ins", completionFlag}, "inspect\n"},
+		{[]string{"deploy", "--", completionFlag}, "--namespace"},
 	} {
 		if got := fgw(t, test.args...); got.code != 0 || !strings.Contains(got.stdout, test.says) || got.stderr != "" {
 			t.Errorf("fgw %v: %+v", test.args, got)
