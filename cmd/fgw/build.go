@@ -37,5 +37,27 @@ func buildApp(ctx context.Context, dir, to string, diagnostics io.Writer) error 
 		return &failure{what: "deploy", why: fmt.Sprintf("%s does not build; the compiler's words are above", dir),
 			code: "build_failed", exit: exitFailed}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return isProgram(dir, to)
 }
+
+// isProgram refuses what the toolchain makes of a package that is no program:
+// an archive for other packages to be built with.
+func isProgram(dir, built string) error {
+	f, err := os.Open(built)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, len(archiveMagic))
+	if _, err := io.ReadFull(f, head); err == nil && string(head) == archiveMagic {
+		return &failure{what: "deploy", why: dir + " is no program: its package is not main", code: "build_failed", exit: exitFailed,
+			hint: "deploy the directory of a Go program, package main"}
+	}
+	return nil
+}
+
+// archiveMagic is how an archive of object files begins.
+const archiveMagic = "!<arch>\n"

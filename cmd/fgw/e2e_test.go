@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -86,6 +87,12 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(text, []byte("not an executable"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	library := filepath.Join(top, "library")
+	for name, text := range map[string]string{"go.mod": "module library\n", "l.go": "package library\n"} {
+		if err := errors.Join(os.MkdirAll(library, 0o755), os.WriteFile(filepath.Join(library, name), []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, test := range []struct {
 		line string
 		code int
@@ -113,6 +120,20 @@ func TestExitCodes(t *testing.T) {
 		{"deploy /bin/true --namespace t --app dyn", exitFailed, "dynamic"},
 		{"deploy " + top + "/nosuch --namespace t", exitNotFound, "nosuch"},
 		{"deploy " + text, exitUsage, "--namespace"},
+		{"deploy " + library + " --namespace t --app lib", exitFailed, "its package is not main"},
+		{"deploy " + text + " --namespace nosuch", exitFailed, "executable"},
+		{"namespaces show nosuch", exitNotFound, "hint: `fgw namespaces create"},
+		{"apps versions t/nosuch", exitNotFound, "hint: `fgw apps ls`"},
+		{"facets inspect t/nobody/probe", exitNotFound, "hint: `fgw objects ls"},
+		{"logs nosuch", exitNotFound, `"nosuch"`},
+		{"logs t/nobody", exitNotFound, "nobody"},
+		{"logs t/nobody/probe", exitNotFound, "nobody"},
+		{"logs --lines 0", exitUsage, "--lines 0"},
+		{"invoke t/nobody/probe /", exitFailed, "hint: deploy one"},
+		{"invoke nosuch/a/b /", exitFailed, "there is no namespace nosuch"},
+		{"invoke t/nobody/probe / -X B@D", exitUsage, `the method "B@D"`},
+		{"serve --listen nonsense", exitUsage, "missing port"},
+		{"serve --listen 127.0.0.1:99999", exitUsage, "99999"},
 	} {
 		got := g.run(strings.Fields(test.line)...)
 		if got.code != test.code || !strings.Contains(got.stderr, test.says) || !strings.HasPrefix(got.stderr, "fgw: ") && test.code != exitUsage {
@@ -122,13 +143,15 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("fgw %s: standard output carries %q", test.line, got.stdout)
 		}
 	}
-	got := g.run("facets", "inspect", "t/nobody/probe", "--output", "json")
-	lines := strings.Split(strings.TrimSpace(got.stderr), "\n")
-	var e struct {
-		Error struct{ Code, Message string }
-	}
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil || e.Error.Code == "" || e.Error.Message == "" {
-		t.Errorf("the last line of standard error is %q (%v)", lines[len(lines)-1], err)
+	for line, code := range map[string]string{"facets inspect t/nobody/probe": "object_not_found", "invoke t/nobody/nosuch": "app_not_found", "invoke nosuch/a/b": "namespace_not_found"} {
+		got := g.run(append(strings.Fields(line), "--output", "json")...)
+		lines := strings.Split(strings.TrimSpace(got.stderr), "\n")
+		var e struct {
+			Error struct{ Code, Message string }
+		}
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil || e.Error.Code != code || e.Error.Message == "" {
+			t.Errorf("fgw %s: the last line of standard error is %q (%v), wanted the code %s", line, lines[len(lines)-1], err, code)
+		}
 	}
 }
 

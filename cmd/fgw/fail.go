@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/facetgateway/fgw/gateway"
@@ -81,7 +82,7 @@ func failed(what string, err error) error {
 		f.hint = "use that version, or a newer one"
 	case errors.Is(err, sandboxd.ErrLayerMissing):
 		f.code, f.exit = "layer_missing", exitRefused
-		f.hint = "`fgw doctor` lists each layer of confinement and how to mend it"
+		f.hint = layersMend(err)
 	case errors.Is(err, sandboxd.ErrPortInUse):
 		f.code = "port_in_use"
 		f.hint = "choose another with --listen; 127.0.0.1:0 takes any free port"
@@ -93,6 +94,19 @@ func failed(what string, err error) error {
 		f.code, f.why = "interrupted", "interrupted"
 	}
 	return f
+}
+
+// layersMend says how to get the layers of confinement that are missing.
+func layersMend(err error) string {
+	var mends []string
+	if missing := (*sandboxd.MissingError)(nil); errors.As(err, &missing) {
+		for _, l := range missing.Layers {
+			if l.Mend != "" && !slices.Contains(mends, l.Mend) {
+				mends = append(mends, l.Mend)
+			}
+		}
+	}
+	return strings.Join(append(mends, "`fgw doctor` lists each layer of confinement"), "; ")
 }
 
 // newerData reports whether a gateway ended because it does not know its data

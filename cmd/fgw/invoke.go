@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/facetgateway/fgw/gateway/admin"
+	"github.com/facetgateway/fgw/sdk/wire"
 	"github.com/urfave/cli/v2"
 )
 
@@ -68,16 +70,27 @@ func invoke(c *cli.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
+	gateways := resp.Header.Get(wire.HeaderError) != ""
+	resp.Header.Del(wire.HeaderError)
 	if c.Bool("i") {
 		writeHead(c.App.Writer, resp)
 	}
-	if _, err := io.Copy(c.App.Writer, resp.Body); err != nil {
+	out, said := c.App.Writer, &bytes.Buffer{}
+	if gateways {
+		out = io.MultiWriter(out, said)
+	}
+	if _, err := io.Copy(out, resp.Body); err != nil {
 		return fmt.Errorf("the answer broke off: %w", err)
 	}
-	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return &failure{what: "invoke", why: fmt.Sprintf("%s answered %s", args[0], resp.Status), code: "status", exit: exitFailed}
+	if resp.StatusCode >= 200 && resp.StatusCode < 400 {
+		return nil
 	}
-	return nil
+	f := &failure{what: "invoke", why: fmt.Sprintf("%s answered %s", args[0], resp.Status), code: "status", exit: exitFailed}
+	var body struct{ Error admin.Error }
+	if gateways && json.Unmarshal(said.Bytes(), &body) == nil && body.Error.Code != "" {
+		f.why, f.hint, f.code = body.Error.Message, body.Error.Hint, body.Error.Code
+	}
+	return f
 }
 
 func headers(given []string) (http.Header, error) {

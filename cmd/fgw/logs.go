@@ -44,8 +44,11 @@ func showLogs(c *cli.Context) error {
 	if options.Since, err = moment(c.String("since"), time.Now()); err != nil {
 		return err
 	}
-	if options.Lines < 0 {
-		return wrongUsage("logs", "--lines is a count, not %d", options.Lines)
+	if c.IsSet("lines") && options.Lines < 1 && !(options.Follow && options.Lines == 0) {
+		return wrongUsage("logs", "--lines %d: a count from 1 is allowed; with -f 0, too, for the lines to come alone", options.Lines)
+	}
+	if options.Follow && options.Lines == 0 && c.IsSet("lines") && options.Since.IsZero() {
+		options.Since = time.Now()
 	}
 	if options.Follow && !c.IsSet("lines") && options.Since.IsZero() {
 		options.Lines = followLines

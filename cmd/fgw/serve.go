@@ -35,6 +35,9 @@ func serveCommand() *cli.Command {
 			if _, err := arguments(c, 0, 0); err != nil {
 				return err
 			}
+			if err := checkListen(c.StringSlice("listen")); err != nil {
+				return err
+			}
 			dir, err := dataDir(c)
 			if err != nil {
 				return err
@@ -175,6 +178,22 @@ func serving(err error, listen []string) error {
 		return f
 	}
 	return err
+}
+
+// checkListen refuses an address that none can be, before anything is started.
+func checkListen(listen []string) error {
+	for _, addr := range listen {
+		_, port, err := net.SplitHostPort(addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			f := wrongUsage("serve", "--listen %s: %s", addr, err)
+			f.hint = "an address is HOST:PORT, as 127.0.0.1:8080; port 0 is any free one"
+			return f
+		}
+	}
+	return nil
 }
 
 // freePort is the first address with its port replaced by "any".

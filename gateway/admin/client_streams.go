@@ -27,7 +27,8 @@ type InvokeRequest struct {
 }
 
 // Invoke calls a facet. The answer may have any status: an error is returned
-// only where the gateway could not be asked. The caller closes the body.
+// only where the gateway could not be asked. Where the gateway and not the facet
+// answered, the answer has the header wire.HeaderError. The caller closes the body.
 func (c *Client) Invoke(ctx context.Context, in InvokeRequest) (*http.Response, error) {
 	target, err := url.ParseRequestURI("/" + strings.TrimPrefix(in.Path, "/"))
 	if err != nil {
@@ -41,7 +42,7 @@ func (c *Client) Invoke(ctx context.Context, in InvokeRequest) (*http.Response, 
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://admin/", in.Body)
 	if err != nil {
-		return nil, fmt.Errorf("invoke: %w", err)
+		return nil, Errorf(http.StatusBadRequest, "bad_request", "the method %q can't be sent", method)
 	}
 	req.URL = u
 	for k, v := range in.Header {

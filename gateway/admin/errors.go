@@ -61,7 +61,7 @@ var rules = []struct {
 	code   string
 	hint   string
 }{
-	{registry.ErrObjectNotFound, http.StatusNotFound, "object_not_found", ""},
+	{registry.ErrObjectNotFound, http.StatusNotFound, "object_not_found", "`fgw objects ls NAMESPACE` lists what there is"},
 	{registry.ErrNotFound, http.StatusNotFound, "not_found", ""},
 	{registry.ErrExists, http.StatusConflict, "exists", ""},
 	{registry.ErrNotEmpty, http.StatusConflict, "not_empty", "remove its objects first, or use --force"},
@@ -118,10 +118,17 @@ func asError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Code: codeInternal, Message: err.Error()}
 }
 
+// hints say what to do where something was not found, by code.
+var hints = map[string]string{
+	codeNamespaceNotFound: "`fgw namespaces create NAMESPACE` makes one, `fgw namespaces ls` lists what there is",
+	codeAppNotFound:       "`fgw apps ls` lists what there is",
+	codeFacetNotFound:     "`fgw facets ls` lists what there is",
+}
+
 // notFound gives the code of what a lookup missed.
 func notFound(err error, code string) error {
 	if errors.Is(err, registry.ErrNotFound) && !errors.Is(err, registry.ErrObjectNotFound) {
-		return &Error{Status: http.StatusNotFound, Code: code, Message: err.Error()}
+		return &Error{Status: http.StatusNotFound, Code: code, Message: err.Error(), Hint: hints[code]}
 	}
 	return err
 }

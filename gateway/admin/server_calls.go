@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -316,12 +317,16 @@ func (s *server) facets(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.facetsBelow(r.Context(), prefix)
+}
+
+func (s *server) facetsBelow(ctx context.Context, prefix address.Address) ([]FacetInfo, error) {
 	if prefix.Namespace != "" {
 		if _, err := s.Registry.Namespace(prefix.Namespace); err != nil {
 			return nil, notFound(err, codeNamespaceNotFound)
 		}
 	}
-	all, err := s.Runtime.Facets(r.Context(), prefix)
+	all, err := s.Runtime.Facets(ctx, prefix)
 	if all == nil {
 		all = []FacetInfo{}
 	}

@@ -58,11 +58,29 @@ func (s *server) logs(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	rc := http.NewResponseController(w)
-	q.Idle = func() { rc.Flush() }
+	if q.Follow {
+		q.Idle = func() { rc.Flush() }
+	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
+	silent := true
 	// An error here is the reader's end or the gateway's: the stream just ends.
-	s.Logs.Read(r.Context(), q, func(l logs.Line) error { return enc.Encode(l) })
+	err = s.Logs.Read(r.Context(), q, func(l logs.Line) error { silent = false; return enc.Encode(l) })
+	if err == nil && silent && !q.Follow { // is it that nothing was printed, or that there is no such thing?
+		if err := s.known(r.Context(), q.Prefix); err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+// known is an error where there is nothing at that address, or prefix of one.
+func (s *server) known(ctx context.Context, a address.Address) error {
+	if a.IsFacet() {
+		_, err := s.Runtime.Inspect(ctx, a)
+		return notFound(err, codeFacetNotFound)
+	}
+	_, err := s.facetsBelow(ctx, a)
+	return err
 }
 
 func logsQuery(r *http.Request) (q logs.Query, err error) {

@@ -6,6 +6,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/admin"
 	"github.com/facetgateway/fgw/gateway/facet"
 	"github.com/facetgateway/fgw/gateway/problem"
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // Invoke serves the administrator's calls to facets: the same as over HTTP, but without
@@ -15,6 +16,7 @@ func (f *Front) Invoke() http.Handler {
 		id := newRequestID()
 		w.Header().Set("X-Request-Id", id)
 		if err := f.invoke(w, r, id); err != nil {
+			w.Header().Set(wire.HeaderError, problem.As(err).Code) // so that no facet's answer is taken for it
 			f.fail(w, r, id, err)
 		}
 	})
