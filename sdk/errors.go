@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"errors"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
@@ -22,6 +23,10 @@ type FacetError struct {
 	Code    string
 	Message string
 	Stack   string // of the panic behind it, where there is one
+
+	// RetryAfter is when another try makes sense, for what passes by itself (facet_backoff, overloaded,
+	// too_many_requests); 0 where nothing is known.
+	RetryAfter time.Duration
 }
 
 func (e *FacetError) Error() string {

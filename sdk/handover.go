@@ -84,7 +84,7 @@ func (s *Stub) handOver(x *exchange, r *http.Request) {
 	}
 	head, err := json.Marshal(&h)
 	if err != nil {
-		writeProblem(x.w, err)
+		writeProblem(x.w, r, err)
 		return
 	}
 	if base64.StdEncoding.EncodedLen(len(head)) > wire.MaxHeadBytes/2 { // a head that the gateway would refuse

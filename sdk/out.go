@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -152,13 +153,15 @@ func problem(resp *http.Response) error {
 		return nil
 	}
 	defer resp.Body.Close()
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	f := &FacetError{Code: code, Message: resp.Status, RetryAfter: time.Duration(seconds) * time.Second}
 	var b struct {
 		Error wire.Problem `json:"error"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&b); err != nil {
-		return &FacetError{Code: code, Message: resp.Status}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxProblem)).Decode(&b); err == nil {
+		f.Message, f.Stack = b.Error.Message, b.Error.Stack
 	}
-	return &FacetError{Code: code, Message: b.Error.Message, Stack: b.Error.Stack}
+	return f
 }
 
 // asFacetError finds the *FacetError in what a transport returns.

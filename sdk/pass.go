@@ -22,7 +22,7 @@ func (s *Stub) pass(w http.ResponseWriter, r *http.Request) {
 		},
 		Transport:     s,
 		FlushInterval: -1,
-		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, err error) { writeProblem(w, err) },
+		ErrorHandler:  writeProblem,
 	}
 	p.ServeHTTP(w, r)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -93,7 +95,7 @@ func (s *Stub) begin() (*wire.Call, func()) {
 // added to the answer. Otherwise the bytes pass through here. It returns when the answer has ended.
 func (s *Stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.err != nil {
-		writeProblem(w, s.err)
+		writeProblem(w, r, s.err)
 		return
 	}
 	if x := exchangeOf(w, r); x != nil && s.call.Op != wire.OpService {
@@ -103,13 +105,20 @@ func (s *Stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.pass(w, r)
 }
 
-// writeProblem answers with an error in the form that the gateway's own have.
-func writeProblem(w http.ResponseWriter, err error) {
+// writeProblem answers r with an error in the form that the gateway's own have.
+func writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	f := &FacetError{Code: "internal", Message: err.Error()}
 	errors.As(err, &f)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(statusOf(f.Code))
-	json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": f.Code, "message": f.Message, "request_id": w.Header().Get(headerRequestID)}})
+	h, status := w.Header(), statusOf(f.Code)
+	h.Del("Content-Length")
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if s := f.RetryAfter / time.Second; s > 0 || status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(s))))
+	}
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"error": map[string]string{"code": f.Code, "message": f.Message, "request_id": requestID(r.Context())}})
 }
 
 // statusOf gives the HTTP status of an error code, 502 where it is none of the caller's doing.

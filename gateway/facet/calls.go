@@ -136,6 +136,9 @@ func (m *Manager) exchange(w http.ResponseWriter, r *http.Request) {
 func writeCallProblem(w http.ResponseWriter, p *problem.Error) {
 	w.Header().Set(wire.HeaderError, p.Code)
 	w.Header().Set("Content-Type", "application/json")
+	if s := p.RetrySeconds(); s > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(s))
+	}
 	w.WriteHeader(p.Status())
 	json.NewEncoder(w).Encode(map[string]wire.Problem{"error": {Code: p.Code, Message: p.Message, Stack: p.Stack}})
 }

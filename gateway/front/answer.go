@@ -3,7 +3,6 @@ package front
 import (
 	"encoding/hex"
 	"encoding/json"
-	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -149,8 +148,8 @@ func WriteProblem(w http.ResponseWriter, id string, p *problem.Error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	if s := p.Status(); p.RetryAfter > 0 || s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable {
-		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.RetryAfter.Seconds())))))
+	if s := p.RetrySeconds(); s > 0 {
+		h.Set("Retry-After", strconv.Itoa(s))
 	}
 	w.WriteHeader(p.Status())
 	json.NewEncoder(w).Encode(map[string]body{"error": {p.Code, p.Message, p.Hint, id}})

@@ -6,6 +6,7 @@ package problem
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 )
@@ -71,6 +72,15 @@ func (e *Error) Status() int {
 		return s
 	}
 	return http.StatusInternalServerError
+}
+
+// RetrySeconds is what the header Retry-After says; 0 where there is none to be said.
+func (e *Error) RetrySeconds() int {
+	s := e.Status()
+	if e.RetryAfter <= 0 && s != http.StatusTooManyRequests && s != http.StatusServiceUnavailable {
+		return 0
+	}
+	return max(1, int(math.Ceil(e.RetryAfter.Seconds())))
 }
 
 // As returns err as a problem; one that is none becomes an internal error, whose text
