@@ -22,6 +22,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/logs"
+	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 )
 
@@ -646,5 +647,13 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 	if got := ask(12345); got != "403 access_denied" {
 		t.Errorf("where the socket's mode forbids it, a stranger is told %s", got)
+	}
+}
+
+// What the running part refuses is told with its own status, not as a failure of the gateway.
+func TestProblemsKeepTheirCode(t *testing.T) {
+	e := asError(fmt.Errorf("clone: %w", &problem.Error{Code: problem.StorageQuota, Message: "full", Hint: "delete something"}))
+	if want := (Error{Status: 507, Code: "storage_quota", Message: "full", Hint: "delete something"}); *e != want {
+		t.Errorf("got %+v, wanted %+v", *e, want)
 	}
 }

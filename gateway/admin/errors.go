@@ -11,6 +11,7 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
@@ -97,6 +98,10 @@ func asError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
+	}
+	var p *problem.Error
+	if errors.As(err, &p) {
+		return &Error{Status: p.Status(), Code: p.Code, Message: p.Message, Hint: p.Hint}
 	}
 	var f *sqlchan.Failure
 	if errors.As(err, &f) {

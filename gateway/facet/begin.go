@@ -222,7 +222,11 @@ func (m *Manager) code(ctx context.Context, n *node, c *wire.Code, r gated) (*ta
 			v, err = m.Registry.VersionOf(ctx, n.key.namespace, c.App, c.Version)
 		}
 		if err != nil {
-			return nil, problem.New(problem.AppNotFound, "namespace %s has no app %q of version %d", n.key.namespace, c.App, c.Version)
+			which := "" // the newest
+			if c.Version != 0 {
+				which = fmt.Sprintf(" of version %d", c.Version)
+			}
+			return nil, problem.New(problem.AppNotFound, "namespace %s has no app %q%s", n.key.namespace, c.App, which)
 		}
 		release, err := m.retain("", &Spec{Bundle: v.Bundle, App: v.App})
 		return &taken{v.Bundle, v.App, v.Version, release}, err
