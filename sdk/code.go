@@ -39,8 +39,11 @@ func Source(files map[string]string) Code {
 	}}
 }
 
+// codeBuildFailed is the code of an error for a source that its author has to mend.
+const codeBuildFailed = "build_failed"
+
 func tooLarge(size int) error {
-	return &FacetError{Code: "build_failed", Message: fmt.Sprintf("a source of %d bytes; at most %d are allowed", size, wire.MaxSource)}
+	return &FacetError{Code: codeBuildFailed, Message: fmt.Sprintf("a source of %d bytes; at most %d are allowed", size, wire.MaxSource)}
 }
 
 // Executable is code that was built elsewhere: a static executable for the gateway's kind of machine, made with

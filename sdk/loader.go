@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -28,6 +29,9 @@ func (l *Loader) Check(ctx context.Context, code Code) ([]Diagnostic, error) {
 		return nil, err
 	}
 	head, body, err := code.open()
+	if f := (*FacetError)(nil); errors.As(err, &f) && f.Code == codeBuildFailed { // too large: refused before it travels
+		return []Diagnostic{{Message: f.Message}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ const (
 	DefaultMemory    = 1 << 30
 	DefaultProcesses = 256
 	DefaultCPUMilli  = 2000
-	DefaultTime      = 60 * time.Second
+	DefaultTime      = 50 * time.Second // less than requests wait by default: whoever waits for it is told, not cut off
 	DefaultBudget    = 4 << 30
 )
 

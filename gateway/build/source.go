@@ -38,6 +38,7 @@ func prepare(files map[string]string, t *tree, toolchain string) (*source, []wir
 	}
 	for _, name := range sorted(files) {
 		c.name(name)
+		c.parents(name, files)
 	}
 	if len(c.found) > 0 {
 		return nil, c.capped()
@@ -153,6 +154,18 @@ func (c *checker) name(name string) {
 		c.add(shown, 0, 0, "a module within the source is refused: the source is one module")
 	case refused[ext] != "":
 		c.add(shown, 0, 0, "%s is refused: sources are Go alone, without cgo", refused[ext])
+	}
+}
+
+// parents checks that no directory of a file is a file itself.
+func (c *checker) parents(name string, files map[string]string) {
+	if len(name) > maxName || !printable(name) {
+		return // refused already
+	}
+	for dir := path.Dir(name); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if _, both := files[dir]; both {
+			c.add(dir, 0, 0, "it is a file, and the directory of %s", name)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ func TestRefused(t *testing.T) {
 		{"dot", map[string]string{"main.go": aMain, ".": ""}, ".:0:0", "relative"},
 		{"not clean", map[string]string{"main.go": aMain, "a//b.go": aMain}, "a//b.go:0:0", "relative"},
 		{"a directory", map[string]string{"main.go": aMain, "a/": ""}, "a/:0:0", "relative"},
+		{"a file and a directory", map[string]string{"main.go": aMain, "a": "", "a/b/c.go": aMain}, "a:0:0", "the directory of a/b/c.go"},
 		{"no name", map[string]string{"main.go": aMain, "": ""}, ":0:0", "1 to 240 bytes"},
 		{"long name", map[string]string{"main.go": aMain, strings.Repeat("a", 300): ""}, strings.Repeat("a", 60) + ":0:0", "1 to 240 bytes"},
 		{"backslash", map[string]string{"main.go": aMain, `a\b.go`: aMain}, `a\b.go:0:0`, "control characters"},
