@@ -465,7 +465,11 @@ func TestRunShowsTheSamples(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: facets run with full confinement")
 	}
-	cmd := exec.Command(program(t), "run", "--listen", "127.0.0.1:0")
+	// The usual port is taken, by this test or by whoever else: any free one has to do.
+	if l, err := net.Listen("tcp", defaultListen); err == nil {
+		defer l.Close()
+	}
+	cmd := exec.Command(program(t), "run")
 	tmp := t.TempDir()
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	log := &lockedBuffer{}

@@ -62,11 +62,15 @@ func runCommand() *cli.Command {
 				return err
 			}
 			defer remove()
-			err = runGateway(c, dir, c.String("listen"))
-			if errors.Is(err, sandboxd.ErrPortInUse) && !c.IsSet("listen") {
-				err = runGateway(c, dir, freePort([]string{defaultListen}))
+			listen := []string{c.String("listen")}
+			if err := checkListen("run", listen); err != nil {
+				return err
 			}
-			return err
+			err = runGateway(c, dir, listen)
+			if errors.Is(err, sandboxd.ErrPortInUse) && !c.IsSet("listen") {
+				err = runGateway(c, dir, []string{freePort(listen)})
+			}
+			return serving("run", err, listen)
 		},
 	}
 }
@@ -84,8 +88,8 @@ func runDir(c *cli.Context) (string, func(), error) {
 
 // runGateway serves until it is told to stop, and deploys the samples once it
 // serves.
-func runGateway(c *cli.Context, dir, listen string) error {
-	cfg, err := gatewayConfig(c, dir, []string{listen})
+func runGateway(c *cli.Context, dir string, listen []string) error {
+	cfg, err := gatewayConfig(c, dir, listen)
 	if err != nil {
 		return err
 	}
@@ -100,14 +104,14 @@ func runGateway(c *cli.Context, dir, listen string) error {
 	go func() { ended <- sandboxd.Serve(ctx, cfg) }()
 	select {
 	case err := <-ended:
-		return serving(err, cfg.Listen)
+		return err
 	case addrs := <-ready:
 		if err := showSamples(ctx, c, dir, addrs[0]); err != nil {
 			stop()
-			return errors.Join(err, serving(<-ended, cfg.Listen))
+			return errors.Join(err, serving("run", <-ended, listen))
 		}
 	}
-	return serving(<-ended, cfg.Listen)
+	return <-ended
 }
 
 // showSamples deploys the sample apps and prints where they are.

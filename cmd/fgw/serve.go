@@ -35,7 +35,7 @@ func serveCommand() *cli.Command {
 			if _, err := arguments(c, 0, 0); err != nil {
 				return err
 			}
-			if err := checkListen(c.StringSlice("listen")); err != nil {
+			if err := checkListen("serve", c.StringSlice("listen")); err != nil {
 				return err
 			}
 			dir, err := dataDir(c)
@@ -49,7 +49,7 @@ func serveCommand() *cli.Command {
 			cfg.OnReady = func(addrs []string) { fmt.Fprintln(c.App.Writer, readyLine(addrs, dir)) }
 			ctx, end := servingSignals(&cfg)
 			defer end()
-			return serving(sandboxd.Serve(ctx, cfg), cfg.Listen)
+			return serving("serve", sandboxd.Serve(ctx, cfg), cfg.Listen)
 		},
 	}
 }
@@ -168,12 +168,12 @@ func servingSignals(cfg *sandboxd.Config) (context.Context, func()) {
 
 // serving words the errors with which a gateway ends. Ending because it was
 // told to is none.
-func serving(err error, listen []string) error {
+func serving(what string, err error, listen []string) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	if errors.Is(err, sandboxd.ErrPortInUse) {
-		f := failed("serve", err).(*failure)
+		f := failed(what, err).(*failure)
 		f.hint = fmt.Sprintf("another program listens there (`ss -ltnp` says which); choose another address with --listen, or any free port: --listen %s", freePort(listen))
 		return f
 	}
@@ -181,14 +181,14 @@ func serving(err error, listen []string) error {
 }
 
 // checkListen refuses an address that none can be, before anything is started.
-func checkListen(listen []string) error {
+func checkListen(what string, listen []string) error {
 	for _, addr := range listen {
 		_, port, err := net.SplitHostPort(addr)
 		if err == nil {
 			_, err = net.LookupPort("tcp", port)
 		}
 		if err != nil {
-			f := wrongUsage("serve", "--listen %s: %s", addr, err)
+			f := wrongUsage(what, "--listen %s: %s", addr, err)
 			f.hint = "an address is HOST:PORT, as 127.0.0.1:8080; port 0 is any free one"
 			return f
 		}
