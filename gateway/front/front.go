@@ -249,7 +249,11 @@ func (f *Front) relay(w http.ResponseWriter, r *http.Request, t *facet.Target, i
 func (f *Front) namespace(name string) (*registry.Namespace, error) {
 	ns, err := f.Namespaces.Namespace(name)
 	if err != nil {
-		return nil, &problem.Error{Code: problem.NamespaceNotFound, Message: "there is no namespace " + name, Hint: "fgw namespaces create " + name}
+		p := problem.New(problem.NamespaceNotFound, "there is no namespace %s", name)
+		if address.CheckName(name) == nil { // /favicon.ico is no namespace that could be made
+			p.Hint = "fgw namespaces create " + name
+		}
+		return nil, p
 	}
 	return ns, nil
 }

@@ -277,6 +277,18 @@ func TestServe(t *testing.T) {
 }
 
 // TestAnswersAreShaped: the path form carries no cookies and a sandbox, an origin its own cookies.
+// A hint is a command that works: a browser's /favicon.ico names nothing that could be made.
+func TestHintsCanBeFollowed(t *testing.T) {
+	f := New(Config{Namespaces: spaces{}, Facets: &facets{}, Origins: spaces{}, Log: slog.New(slog.DiscardHandler)})
+	for path, hint := range map[string]bool{"/notes/a/b/": true, "/favicon.ico": false, "/NOTES/a/b/": false} {
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1"+path, nil))
+		if w.Code != 404 || strings.Contains(w.Body.String(), "fgw namespaces create") != hint {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 func TestAnswersAreShaped(t *testing.T) {
 	ns := spaces{"t": {Name: "t", Access: "public", Limits: registry.DefaultLimits()}}
 	fs := &facets{answer: http.Header{"Set-Cookie": {"a=1; Domain=localhost"}, "Location": {"/x"}}}
