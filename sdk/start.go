@@ -3,6 +3,7 @@ package sdk
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire"
@@ -48,9 +49,20 @@ type Limits struct {
 
 func (l *Limits) wire() wire.Limits {
 	return wire.Limits{
-		Memory: l.Memory, Storage: l.Storage, CPUMilli: int64(l.CPU * 1000), Processes: int64(l.Processes),
-		StatementMS: l.StatementTime.Milliseconds(), RequestMS: l.RequestTime.Milliseconds(), InFlight: int64(l.InFlight), Rows: l.Rows,
+		Memory: l.Memory, Storage: l.Storage, CPUMilli: thousandths(l.CPU), Processes: int64(l.Processes),
+		StatementMS: thousandths(l.StatementTime.Seconds()), RequestMS: thousandths(l.RequestTime.Seconds()), InFlight: int64(l.InFlight), Rows: l.Rows,
 	}
+}
+
+// thousandths of v, at least one where v is not 0: a limit that is very small must not become none, which 0 means.
+func thousandths(v float64) int64 {
+	switch {
+	case v > 0:
+		return int64(max(1, math.Round(v*1000)))
+	case v < 0:
+		return int64(min(-1, math.Round(v*1000)))
+	}
+	return 0
 }
 
 // Limits returns what this instance may use, and so the most that a child of it may be given. Rows is 0 where only the size of a

@@ -191,6 +191,9 @@ func deriveLimits(own *registry.Limits, asked *wire.Limits) (*registry.Limits, e
 	if asked.Memory > 0 && asked.Memory < minMemory && err == nil {
 		err = problem.New(problem.BadRequest, "the limit memory=%s is below %s, which a Go program needs to start", sizeText(asked.Memory), sizeText(minMemory))
 	}
+	if asked.Processes > 0 && asked.Processes < minProcesses && err == nil {
+		err = problem.New(problem.BadRequest, "the limit processes=%d is below %d, which a Go program needs for its threads", asked.Processes, minProcesses)
+	}
 	return &l, err
 }
 
@@ -209,6 +212,9 @@ func deriveRows(own, given int64) (int64, error) {
 
 // minMemory is the least memory that a Go program starts in, with room for a request.
 const minMemory = 16 << 20
+
+// minProcesses is the least that namespaces may have, too: with fewer a Go program ends now and then for want of a thread.
+const minProcesses = 8
 
 // code turns what a start function named into a bundle, for the facet n.
 func (m *Manager) code(ctx context.Context, n *node, c *wire.Code, r gated) (*taken, error) {

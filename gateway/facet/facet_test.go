@@ -96,6 +96,8 @@ func TestDeriveLimits(t *testing.T) {
 		{"more time", wire.Limits{RequestMS: 61_000}, problem.LimitAboveOwn, nil},
 		{"negative", wire.Limits{Storage: -1}, problem.BadRequest, nil},
 		{"too little to start in", wire.Limits{Memory: 1 << 20}, problem.BadRequest, nil},
+		{"too few threads", wire.Limits{Processes: 7}, problem.BadRequest, nil},
+		{"as few as may be", wire.Limits{Processes: 8}, "", func(l *registry.Limits) bool { return l.Processes == 8 }},
 	} {
 		l, err := deriveLimits(&own, &c.given)
 		if c.code == "" {
