@@ -48,7 +48,7 @@ func dial(c *cli.Context) (*admin.Client, error) {
 	client, err := admin.Dial(dir)
 	if err != nil {
 		f := failed(commandName(c), err).(*failure)
-		if f.exit == exitNoGateway {
+		if errors.Is(err, admin.ErrNoGateway) {
 			f.why = "no gateway is running on " + dir
 			f.hint = fmt.Sprintf("start one: fgw serve --listen 127.0.0.1:8080 --data %s", shellWord(dir))
 		}

@@ -73,6 +73,9 @@ func failed(what string, err error) error {
 		f.why, f.hint, f.code, f.exit = remote.Message, remote.Hint, remote.Code, exitOf(remote.Status)
 	case errors.Is(err, admin.ErrNoGateway):
 		f.code, f.exit = "no_gateway", exitNoGateway
+	case errors.Is(err, admin.ErrNoAnswer):
+		f.code, f.exit = "no_answer", exitNoGateway
+		f.hint = "it hangs, or the machine is very busy; its log may say more. Stop it and start it again: nothing that was answered is lost"
 	case errors.Is(err, sandboxd.ErrInUse):
 		f.code, f.exit = "in_use", exitConflict
 		f.hint = "another gateway runs on this data directory: stop it, or give this one a --data of its own"

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -655,5 +656,18 @@ func TestProblemsKeepTheirCode(t *testing.T) {
 	e := asError(fmt.Errorf("clone: %w", &problem.Error{Code: problem.StorageQuota, Message: "full", Hint: "delete something"}))
 	if want := (Error{Status: 507, Code: "storage_quota", Message: "full", Hint: "delete something"}); *e != want {
 		t.Errorf("got %+v, wanted %+v", *e, want)
+	}
+}
+
+// A gateway that hangs accepts, since the kernel does that for it, and never answers.
+func TestDialOfAGatewayThatHangs(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := dialWithin(dir, 50*time.Millisecond); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("dial says %v", err)
 	}
 }

@@ -26,6 +26,9 @@ const maxSocketPath = 107
 // dialTimeout is how long a gateway may take to accept; it does so at once unless it hangs.
 const dialTimeout = 5 * time.Second
 
+// answerTimeout is how long it may take to say that it is there: some ms, more on a machine that is very busy.
+const answerTimeout = 10 * time.Second
+
 // Client talks to a running gateway. Errors that the gateway tells are *Error;
 // ErrNoGateway means that nobody answered.
 type Client struct {
@@ -35,7 +38,9 @@ type Client struct {
 }
 
 // Dial connects to the gateway of a data directory. Close the client after use.
-func Dial(dataDir string) (*Client, error) {
+func Dial(dataDir string) (*Client, error) { return dialWithin(dataDir, answerTimeout) }
+
+func dialWithin(dataDir string, patience time.Duration) (*Client, error) {
 	c := &Client{path: filepath.Join(dataDir, SocketName)}
 	if len(c.path) > maxSocketPath {
 		fd, err := unix.Open(dataDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -51,18 +56,37 @@ func Dial(dataDir string) (*Client, error) {
 		// A deploy waits so long for the gateway to ask for its body.
 		ExpectContinueTimeout: 5 * time.Second,
 	}}
-	// Asked now, so that a command fails before it has read or built anything.
-	conn, err := c.connect(context.Background())
-	if err != nil {
+	// Asked now, so that a command fails before it has read or built anything, and does not wait for ever for a gateway that hangs.
+	switch err := c.ping(patience); {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, os.ErrPermission):
 		c.Close()
-		if errors.Is(err, os.ErrPermission) {
-			return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
-				Message: "the admin socket of " + dataDir + " may not be opened by this user", Hint: "run it as root or as the user who started the gateway"}
-		}
-		return nil, fmt.Errorf("%s: %w", dataDir, ErrNoGateway)
+		return nil, &Error{Status: http.StatusForbidden, Code: "access_denied",
+			Message: "the admin socket of " + dataDir + " may not be opened by this user", Hint: "run it as root or as the user who started the gateway"}
+	case errors.Is(err, context.DeadlineExceeded):
+		c.Close()
+		return nil, fmt.Errorf("%s: %w", dataDir, ErrNoAnswer)
 	}
-	conn.Close()
-	return c, nil
+	c.Close()
+	return nil, fmt.Errorf("%s: %w", dataDir, ErrNoGateway)
+}
+
+// ping waits for an answer, whatever it says. Its connection is the next call's.
+func (c *Client) ping(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := newRequest(ctx, http.MethodGet, pathStatus, nil, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }
 
 func (c *Client) connect(ctx context.Context) (net.Conn, error) {

@@ -16,8 +16,12 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
-// ErrNoGateway means that no gateway serves the data directory.
-var ErrNoGateway = errors.New("no gateway is running there")
+var (
+	// ErrNoGateway means that no gateway serves the data directory.
+	ErrNoGateway = errors.New("no gateway is running there")
+	// ErrNoAnswer means that one does, and hangs.
+	ErrNoAnswer = errors.New("the gateway there does not answer")
+)
 
 // Codes of answers; those of the HTTP side have the same names.
 const (
