@@ -227,7 +227,7 @@ func TestNamespaceCommands(t *testing.T) {
 		out  string
 		says string
 	}{
-		{"namespaces create notes", 0, "namespace notes created", ""},
+		{"namespaces create notes", 0, "namespace notes created\n  fgw deploy DIR --namespace notes --data " + c.dir + "\n", ""},
 		{"namespaces create notes", exitConflict, "", "fgw: namespaces create: "},
 		{"namespaces create Notes", exitUsage, "", "bad name"},
 		{"namespaces set notes memory=64MiB cpu=0.5 create=admin", 0, "64MiB", ""},

@@ -23,6 +23,15 @@ func dataDir(c *cli.Context) (string, error) {
 	return filepath.Abs(dir)
 }
 
+// dataFlag is what a command that is proposed needs, to mean the same gateway: --data, where it was given and the
+// environment does not say it.
+func dataFlag(c *cli.Context) string {
+	if dir := c.String("data"); dir != "" && dir != os.Getenv("FGW_DATA") {
+		return " --data " + shellWord(dir)
+	}
+	return ""
+}
+
 // defaultDataDir is where a service of the system, or a program of the user's,
 // keeps its state.
 func defaultDataDir(uid int, getenv func(string) string) (string, error) {

@@ -24,7 +24,7 @@ func namespacesCommand() *cli.Command {
 						return err
 					}
 					return emit(c, ns, func(w io.Writer) {
-						fmt.Fprintf(w, "namespace %s created\n  fgw deploy DIR --namespace %s\n", ns.Name, ns.Name)
+						fmt.Fprintf(w, "namespace %s created\n  fgw deploy DIR --namespace %s%s\n", ns.Name, ns.Name, dataFlag(c))
 					})
 				}),
 			},
