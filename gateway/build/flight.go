@@ -69,7 +69,9 @@ var errStopping = problem.New(problem.Overloaded, "the gateway is stopping")
 
 // fly waits for its turn and builds.
 func (b *Builder) fly(ctx context.Context, s *source, tree *tree, owner string) outcome {
-	if err := b.warm.wait(ctx); err != nil {
+	b.warm.begin()
+	defer b.warm.end()
+	if err := b.warm.wait(ctx, s); err != nil {
 		return outcome{err: err}
 	}
 	if err := b.queue.acquire(ctx, owner); err != nil {

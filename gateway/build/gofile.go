@@ -53,6 +53,8 @@ func (c *checker) imported(fset *token.FileSet, name string, spec *ast.ImportSpe
 		c.add(name, at.Line, at.Column, "the module of %s is not among those that this gateway allows; its administrator can allow it: fgw modules allow PATH@VERSION", target)
 	} else if !c.tree.has(target) {
 		c.add(name, at.Line, at.Column, "module %s@%s has no package %s", m.Path, m.Version, target)
+	} else {
+		c.modules = true
 	}
 }
 

@@ -29,10 +29,11 @@ const (
 )
 
 // fixedFlags of every build. -pgo=off, since a profile among the sources would have the standard library
-// compiled anew; no vcs, no paths of the sandbox in the executable; -e tells all errors, not the first ten.
+// compiled anew; no vcs, no paths of the sandbox in the executable; -e tells all errors, not the first ten. The
+// linker leaves out what debuggers want to know (-w), so the compiler need not write it down: a tenth of its time, a quarter of the cache.
 var (
-	fixedFlags = []string{"-trimpath", "-buildvcs=false", "-pgo=off"}
-	buildFlags = []string{"-gcflags=-e", "-ldflags=-s -w"}
+	fixedFlags = []string{"-trimpath", "-buildvcs=false", "-pgo=off", "-gcflags=all=-dwarf=false"}
+	buildFlags = []string{"-gcflags=-e -dwarf=false", "-ldflags=-s -w"} // of two -gcflags the last that fits a package counts
 )
 
 // Main is the builder's process: it carries out the one job that it finds, and ends. Everything that it starts dies with

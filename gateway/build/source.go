@@ -27,7 +27,10 @@ const maxDiagnostics = 50
 
 // source is a source that was looked through and may be built: its files in order, a go.mod of the gateway's making
 // among them.
-type source struct{ files []file }
+type source struct {
+	files   []file
+	modules bool // it imports an allowed module
+}
 
 // prepare looks a source through, before any process is started for it. What it refuses is told by name; what it lets
 // pass is still hostile. It is a pure function.
@@ -57,6 +60,7 @@ func prepare(files map[string]string, t *tree, toolchain string) (*source, []wir
 	if len(c.found) > 0 {
 		return nil, c.capped()
 	}
+	s.modules = c.modules
 	return s, nil
 }
 
@@ -90,6 +94,7 @@ func (s *source) key(toolchain string, t *tree) string {
 type checker struct {
 	tree      *tree
 	toolchain string
+	modules   bool // an allowed module is imported
 	found     []wire.Diagnostic
 }
 

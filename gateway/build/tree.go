@@ -45,7 +45,8 @@ type tree struct {
 	requires []appvendor.Module
 	allowed  []Module
 	packages []string // import paths, in order
-	warm     []string // of them, what is worth compiling ahead: not what is for other machines
+	sdk      []string // of them, the SDK's and those of what it needs
+	extra    []string // of them, the allowed modules', but for what is for other machines
 
 	refs  int  // guarded by Modules.mu
 	stale bool // guarded by Modules.mu: goes with the last reference
@@ -103,7 +104,7 @@ func writeTree(dir string, sdk *appvendor.Set, archive *zip.Reader) (*tree, erro
 	listed := parseModulesText(string(text))
 	t := &tree{goLine: sdk.Manifest.Go, requires: slices.Clone(sdk.Manifest.Requires)}
 	for _, m := range listed {
-		t.warm = append(t.warm, m.packages...)
+		t.sdk = append(t.sdk, m.packages...)
 	}
 	if archive != nil {
 		if err := t.extract(vendor, archive, &listed); err != nil {
@@ -150,7 +151,7 @@ func (t *tree) extract(vendor string, archive *zip.Reader, listed *[]listedModul
 		t.requires = append(t.requires, r)
 	}
 	t.allowed = manifest.Modules
-	t.warm = append(t.warm, manifest.Packages...)
+	t.extra = manifest.Packages
 	return unpack(vendor, archive)
 }
 

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,29 +17,124 @@ const (
 	warmRarely = time.Hour
 )
 
-// warmth says whether the cache has been warmed, or that it can't be. A build before that would compile
-// the standard library for itself, and throw it away.
+// The rest of the standard library is compiled once nothing was built for quietTime, since builds come in series, and
+// gives way to the next build; after it gave way givesWay times it goes on beside them, or a busy gateway would never have it.
+const (
+	quietTime = 2 * time.Second
+	givesWay  = 20
+)
+
+// usual is what apps import so often, besides what the SDK needs, that every build waits for it.
+var usual = []string{"embed", "html/template", "regexp"}
+
+// warmth says how far the cache has been warmed, and what is built meanwhile.
 type warmth struct {
-	once  sync.Once
-	tried chan struct{} // closed when builds need not wait any longer
-	turn  chan struct{} // holds one while the cache is being warmed
+	sdk     stage         // the SDK, what it needs, and the usual
+	modules stage         // the allowed modules, too
+	turn    chan struct{} // holds one while the cache is being warmed
+
+	mu       sync.Mutex    // guards the fields below
+	building int           // sources that are built, or wait for it
+	changed  chan struct{} // closed, and made anew, when building leaves 0 or comes back to it
 }
 
-func newWarmth() *warmth { return &warmth{tried: make(chan struct{}), turn: make(chan struct{}, 1)} }
+// stage is closed when builds need not wait for it any longer: it is compiled, or can't be. A build before that would compile
+// the standard library for itself, and throw it away.
+type stage struct {
+	once sync.Once
+	over chan struct{}
+}
 
-// wait returns when there is nothing to wait for any longer: where warming fails, builds are slow and work.
-func (w *warmth) wait(ctx context.Context) error {
+func (s *stage) end() { s.once.Do(func() { close(s.over) }) }
+
+func newWarmth() *warmth {
+	return &warmth{
+		sdk: stage{over: make(chan struct{})}, modules: stage{over: make(chan struct{})},
+		turn: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+}
+
+// wait returns when there is nothing to wait for any longer of what a source imports: where warming fails, builds are slow and work.
+func (w *warmth) wait(ctx context.Context, s *source) error {
+	over := w.sdk.over
+	if s.modules {
+		over = w.modules.over
+	}
 	select {
-	case <-w.tried:
+	case <-over:
 		return nil
 	case <-ctx.Done():
 		return errStopping
 	}
 }
 
-func (w *warmth) end() { w.once.Do(func() { close(w.tried) }) }
+// begin and end are told of each build.
+func (w *warmth) begin() { w.count(1) }
+func (w *warmth) end()   { w.count(-1) }
 
-// Warm compiles the standard library, the SDK and the allowed modules into the cache that all builds
+func (w *warmth) count(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.building
+	if w.building += n; (was == 0) != (w.building == 0) {
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}
+}
+
+// busy reports whether anything is built, and what is closed when that changes.
+func (w *warmth) busy() (bool, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.building > 0, w.changed
+}
+
+// quiet waits until nothing was built for a while. What it gives is closed when the next build begins.
+func (w *warmth) quiet(ctx context.Context) (<-chan struct{}, error) {
+	for {
+		busy, changed := w.busy()
+		var passed <-chan time.Time
+		if !busy {
+			passed = time.After(quietTime)
+		}
+		select {
+		case <-passed:
+			return changed, nil
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// aside does something while nothing is built. Where it is disturbed it begins anew: what was compiled by then is in the cache.
+func (w *warmth) aside(ctx context.Context, do func(context.Context) error) error {
+	for range givesWay {
+		disturbed, err := w.quiet(ctx)
+		if err != nil {
+			return err
+		}
+		alone, cancel := context.WithCancel(ctx)
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			select {
+			case <-disturbed:
+				cancel()
+			case <-alone.Done():
+			}
+		})
+		err = do(alone)
+		gaveWay := err != nil && alone.Err() != nil && ctx.Err() == nil
+		cancel()
+		watch.Wait()
+		if !gaveWay {
+			return err
+		}
+	}
+	return do(ctx)
+}
+
+// Warm compiles the SDK, the allowed modules and the standard library into the cache that all builds
 // read, in the background; where they are compiled already, that takes half a second. It tries again until it succeeds,
 // ctx ends or the builder is closed. It is called once at start, and again when the modules have changed.
 func (b *Builder) Warm(ctx context.Context) {
@@ -55,7 +151,8 @@ func (b *Builder) Warm(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			b.warm.end()
+			b.warm.sdk.end()
+			b.warm.modules.end()
 			if err == nil {
 				b.cfg.Log.Info("the build cache is warm", "took", time.Since(started))
 				return
@@ -69,8 +166,7 @@ func (b *Builder) Warm(ctx context.Context) {
 	})
 }
 
-// warmOnce compiles what every app needs first: from then on builds are quick, but for rare packages of the
-// standard library, which follow.
+// warmOnce compiles what every app needs, then what those need that import modules, then the rest, which few do.
 func (b *Builder) warmOnce(ctx context.Context) error {
 	// One at a time: two would compile the same.
 	select {
@@ -81,11 +177,18 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	}
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
-	if err := b.compile(ctx, tree, tree.warm); err != nil {
+	if err := b.compile(ctx, tree, append([]string{sdkModule + "/sdk"}, usual...)); err != nil {
 		return err
 	}
-	b.warm.end()
-	return b.compile(ctx, tree, b.cfg.WarmUp)
+	b.warm.sdk.end()
+	if len(tree.extra) > 0 {
+		if err := b.compile(ctx, tree, tree.extra); err != nil {
+			return err
+		}
+	}
+	b.warm.modules.end()
+	rest := slices.Concat(tree.sdk, b.cfg.WarmUp)
+	return b.warm.aside(ctx, func(ctx context.Context) error { return b.compile(ctx, tree, rest) })
 }
 
 // compile has a builder compile packages into the cache.
@@ -96,6 +199,7 @@ func (b *Builder) compile(ctx context.Context, t *tree, packages []string) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTime)
 	defer cancel()
+	started := time.Now()
 	a, err := b.perform(ctx, protocol.Build{Limits: b.cfg.Limits, Tree: t.number, Warm: true}, j, nil)
 	if err != nil {
 		return err
@@ -103,5 +207,6 @@ func (b *Builder) compile(ctx context.Context, t *tree, packages []string) error
 	if !a.Built {
 		return problem.New(problem.BuildFailed, "%s%s", a.Output, a.Error)
 	}
+	b.cfg.Log.Debug("compiled into the build cache", "first", packages[0], "took", time.Since(started))
 	return nil
 }

@@ -29,7 +29,7 @@ type site struct {
 	port string
 }
 
-func visit(t *testing.T, namespace, app string) *site {
+func visit(t *testing.T, namespace, app string, args ...string) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: a browser, and builds from nothing, take minutes")
@@ -37,7 +37,7 @@ func visit(t *testing.T, namespace, app string) *site {
 	rig.NeedRoot(t)
 	need(t, "chromium", "chromium") // before the gateway is built and started for nothing
 	need(t, "chromedriver", "chromium-driver")
-	g := rig.Start(t, rig.Sources)
+	g := rig.Start(t, args...)
 	g.Must("namespaces", "create", namespace)
 	g.Must("deploy", rig.App(t, samples+app, ""), "--namespace", namespace, "--app", app)
 	return &site{chromium(t), g, g.Addr[strings.LastIndexByte(g.Addr, ':'):]}
@@ -158,7 +158,7 @@ func (s *site) drag(points []any) {
 
 // TestStudio is the seed's own story: an app arrives as text, is used, is changed and keeps its data.
 func TestStudio(t *testing.T) {
-	s := visit(t, "studio", "appmaker")
+	s := visit(t, "studio", "appmaker", rig.Sources)
 	s.g.Must("namespaces", "set", "studio", "supervisor=appmaker", "request_timeout=5m")
 	s.patience = 5 * time.Minute // the first build waits until the cache of builds is filled
 	studio := s.url("me--studio", "")
