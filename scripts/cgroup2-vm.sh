@@ -12,6 +12,7 @@
 #   -u          as an ordinary user with a cgroup subtree delegated to it
 #   -t SECONDS  the longest it may take (180); then the exit status is 124
 #   -m MIB      the machine's memory (3072)
+#   -a ARCH     the machine's architecture: amd64, or arm64 with qemu-system-arm
 #   -k PACKAGE  the Debian package of the kernel (linux-image-cloud-amd64 is the
 #               release's own, linux-image-6.12-cloud-amd64 the default)
 #
@@ -20,12 +21,13 @@
 # that it unpacks (and does not install) under $FGW_VM_CACHE.
 set -euo pipefail
 
-user=root seconds=180 memory=3072 package=linux-image-6.12-cloud-amd64
-while getopts ut:m:k: flag; do
+user=root seconds=180 memory=3072 arch=amd64 package=
+while getopts ut:m:a:k: flag; do
     case $flag in
     u) user=ordinary ;;
     t) seconds=$OPTARG ;;
     m) memory=$OPTARG ;;
+    a) arch=$OPTARG ;;
     k) package=$OPTARG ;;
     *) exit 2 ;;
     esac
@@ -35,26 +37,47 @@ shift $((OPTIND - 1))
 content=$1; shift
 
 say() { echo "cgroup2-vm: $*" >&2; }
-command -v qemu-system-x86_64 >/dev/null || { say "qemu-system-x86_64 is missing: apt-get install --no-install-recommends qemu-system-x86"; exit 125; }
+# The first serial line is the kernel's, then one takes the command's output and one its status.
+case $arch in
+amd64)
+    qemu=qemu-system-x86_64 from=qemu-system-x86 board=(-M q35 -cpu max) tty=(ttyS0 ttyS1 ttyS2)
+    lines=(-serial chardev:output -serial chardev:status)
+    ;;
+arm64)
+    qemu=qemu-system-aarch64 from=qemu-system-arm board=(-M virt,gic-version=3 -cpu "max,pauth-impdef=on") tty=(ttyAMA0 ttyS0 ttyS1)
+    lines=(-device pci-serial,chardev=output -device pci-serial,chardev=status)
+    ;;
+*) say "no machine of architecture $arch is known: amd64 or arm64"; exit 2 ;;
+esac
+package=${package:-linux-image-6.12-cloud-$arch}
+command -v $qemu >/dev/null || { say "$qemu is missing: apt-get install --no-install-recommends $from"; exit 125; }
 
 # --- the kernel and busybox, once -------------------------------------------
 
 if [ -z "${FGW_VM_CACHE:-}" ]; then
     FGW_VM_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/fgw-cgroup2
 fi
-kernel=$FGW_VM_CACHE/$package/vmlinuz busybox=$FGW_VM_CACHE/$package/busybox
+kernel=$FGW_VM_CACHE/$package/vmlinuz busybox=$FGW_VM_CACHE/$package/busybox packer=$FGW_VM_CACHE/$package/here/busybox
 
 fetch() {
-    local scratch real
+    local scratch real options=()
     scratch=$(mktemp -d "$FGW_VM_CACHE/fetch.XXXXXX")
+    if [ "$arch" != "$(dpkg --print-architecture)" ]; then # lists of its own: this machine's stay as they are
+        mkdir -p "$scratch"/apt/{lists,cache/archives}/partial
+        options=(-o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o "Dir::State::lists=$scratch/apt/lists" -o "Dir::Cache=$scratch/apt/cache")
+        apt-get "${options[@]}" -qq update
+    fi
     # The package of that name is empty and points to the current version.
-    real=$(apt-cache depends "$package" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    real=$(apt-cache "${options[@]}" depends "$package" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     (
         cd "$scratch"
-        apt-get -qq download "${real:-$package}" busybox-static 2> >(grep -v 'unsandboxed as root' >&2)
+        apt-get "${options[@]}" -qq download "${real:-$package}" busybox-static 2> >(grep -v 'unsandboxed as root' >&2)
         for deb in *.deb; do dpkg -x "$deb" unpacked; done
+        apt-get -qq download busybox-static 2> >(grep -v 'unsandboxed as root' >&2)
+        dpkg -x busybox-static_*"$(dpkg --print-architecture)".deb here
     ) || { rm -rf "$scratch"; say "can't fetch $package and busybox-static: run apt-get update, or pick another kernel with -k"; return 1; }
-    mkdir -p "${kernel%/*}"
+    mkdir -p "${packer%/*}"
+    cp "$scratch"/here/bin/busybox "$packer"
     cp "$scratch"/unpacked/bin/busybox "$busybox"
     cp "$scratch"/unpacked/boot/vmlinuz-* "$kernel.new"
     mv "$kernel.new" "$kernel" # last: it says that the two are complete
@@ -64,7 +87,7 @@ fetch() {
 mkdir -p "$FGW_VM_CACHE"
 (
     flock 9
-    [ -e "$kernel" ] || fetch
+    { [ -e "$kernel" ] && [ -e "$packer" ]; } || fetch
 ) 9>"$FGW_VM_CACHE/lock" || exit 125
 
 # --- what the machine starts from -------------------------------------------
@@ -91,7 +114,6 @@ cat >"$work/root/init" <<'INIT'
 exec /bin/busybox switch_root /new /bin/sh /etc/boot
 INIT
 
-# ttyS0 is the kernel's, ttyS1 the command's output, ttyS2 takes its status.
 cat >"$work/root/etc/boot" <<'BOOT'
 export PATH=/bin HOME=/root
 mkdir -p /proc /sys /dev /tmp /root /run /var/lib
@@ -120,8 +142,8 @@ if [ "$FGW_VM_USER" = ordinary ]; then
     mkdir -p /run/user/1000 && chown 1000:1000 /run/user/1000 && chmod 700 /run/user/1000
 fi
 set -o pipefail
-stty -F /dev/ttyS1 raw -echo
-stty -F /dev/ttyS2 raw -echo
+stty -F /dev/$FGW_VM_OUTPUT raw -echo
+stty -F /dev/$FGW_VM_STATUS raw -echo
 (
     echo 0 >$cgroups/session.scope/cgroup.procs
     cd /t
@@ -130,13 +152,13 @@ stty -F /dev/ttyS2 raw -echo
         exec su -p ordinary -s /bin/sh -c '. /etc/command'
     fi
     . /etc/command
-) </dev/null 2>&1 | cat >/dev/ttyS1 # through a pipe: what runs should see no terminal
-echo "status $?" >/dev/ttyS2
+) </dev/null 2>&1 | cat >/dev/$FGW_VM_OUTPUT # through a pipe: what runs should see no terminal
+echo "status $?" >/dev/$FGW_VM_STATUS
 poweroff -f
 BOOT
-sed -i "2i export FGW_VM_USER=$user" "$work/root/etc/boot"
+sed -i "2i export FGW_VM_USER=$user FGW_VM_OUTPUT=${tty[1]} FGW_VM_STATUS=${tty[2]}" "$work/root/etc/boot"
 chmod +x "$work/root/init"
-(cd "$work/root" && find . | sort | "$busybox" cpio -o -H newc -R 0:0 2>/dev/null) >"$work/archive"
+(cd "$work/root" && find . | sort | "$packer" cpio -o -H newc -R 0:0 2>/dev/null) >"$work/archive"
 
 # --- the machine -------------------------------------------------------------
 
@@ -144,13 +166,13 @@ chmod +x "$work/root/init"
 # does not boot a stock kernel everywhere, and with a thread for each processor
 # a boot now and then ends in a panic.
 machine() {
-    timeout --foreground "$seconds" qemu-system-x86_64 \
-        -accel tcg,thread=single -M q35 -cpu max -smp 2 -m "$memory" \
+    timeout --foreground "$seconds" "$qemu" \
+        -accel tcg,thread=single "${board[@]}" -smp 2 -m "$memory" \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$kernel" -initrd "$work/archive" \
-        -append "console=ttyS0 loglevel=5 panic=-1" \
-        -serial "file:$work/kernel.log" -chardev stdio,id=output,signal=off -serial chardev:output \
-        -serial "file:$work/status" </dev/null
+        -append "console=${tty[0]} loglevel=5 panic=-1" \
+        -serial "file:$work/kernel.log" -chardev stdio,id=output,signal=off \
+        -chardev "file,id=status,path=$work/status" "${lines[@]}" </dev/null
 }
 
 outcome=0

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Proves confinement on cgroup v2: the tests of sandboxd and one served request,
 # on a virtual machine (scripts/cgroup2-vm.sh), as root and as an ordinary user
-# with a delegated subtree. Needs bin/fgw; everything is compiled here, since
-# the machine under emulation is too slow to compile.
+# with a delegated subtree. Needs bin/fgw; everything is compiled here, since the machine under
+# emulation is too slow to compile.
+#
+#   scripts/test-cgroup2.sh [amd64|arm64]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+arch=${1:-amd64}
 export CGO_ENABLED=0
-
-command -v qemu-system-x86_64 >/dev/null || { echo "qemu-system-x86_64 is missing: make setup" >&2; exit 1; }
 stage=$(mktemp -d "${TMPDIR:-/tmp}/fgw-cgroup2.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 
@@ -21,7 +22,7 @@ vm() {
     done
     for _ in 1 2 3; do
         status=0
-        scripts/cgroup2-vm.sh "${flags[@]}" "$stage" "$@" || status=$?
+        scripts/cgroup2-vm.sh -a "$arch" "${flags[@]}" "$stage" "$@" || status=$?
         [ "$status" = 125 ] || break
         echo "the machine did not come up; again"
     done
@@ -33,12 +34,16 @@ module=$(go list -m)
 for package in $packages; do
     dir=${package#"$module"/}
     mkdir -p "$stage/tests/$dir"
-    go test -c -o "$stage/tests/$dir/run.test" "./$dir"
+    GOARCH=$arch go test -c -o "$stage/tests/$dir/run.test" "./$dir"
     [ ! -d "$dir/testdata" ] || cp -R "$dir/testdata" "$stage/tests/$dir/"
 done
-cp bin/fgw "$stage/"
+if [ "$arch" = "$(go env GOHOSTARCH)" ]; then
+    cp bin/fgw "$stage/"
+else
+    GOARCH=$arch go build -trimpath -ldflags='-s -w' -o "$stage/fgw" ./cmd/fgw
+fi
 bin/fgw new "$stage/app" --template counter >/dev/null
-(cd "$stage/app" && go build -mod=vendor -trimpath -ldflags='-s -w' -o "$stage/counter" .)
+(cd "$stage/app" && GOARCH=$arch go build -mod=vendor -trimpath -ldflags='-s -w' -o "$stage/counter" .)
 rm -rf "$stage/app"
 
 cat >"$stage/tests.sh" <<'GUEST'
