@@ -68,7 +68,7 @@ func (w *warmth) wait(ctx context.Context, s *source) error {
 	}
 }
 
-// begin and end are told of each build.
+// begin and end are told of each build, and of the warming that somebody waits for.
 func (w *warmth) begin() { w.count(1) }
 func (w *warmth) end()   { w.count(-1) }
 
@@ -168,6 +168,10 @@ func (b *Builder) Warm(ctx context.Context) {
 
 // warmOnce compiles what every app needs, then what those need that import modules, then the rest, which few do.
 func (b *Builder) warmOnce(ctx context.Context) error {
+	// An earlier warming that is at the rest makes room: it would keep new modules waiting.
+	b.warm.begin()
+	begun := sync.OnceFunc(b.warm.end)
+	defer begun()
 	// One at a time: two would compile the same.
 	select {
 	case b.warm.turn <- struct{}{}:
@@ -187,6 +191,7 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 		}
 	}
 	b.warm.modules.end()
+	begun()
 	rest := slices.Concat(tree.sdk, b.cfg.WarmUp)
 	return b.warm.aside(ctx, func(ctx context.Context) error { return b.compile(ctx, tree, rest) })
 }
