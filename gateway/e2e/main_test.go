@@ -4,10 +4,18 @@
 package e2e_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
 	"github.com/facetgateway/fgw/gateway/e2e/rig"
 )
 
-func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// As many as are parallel, whatever the number of cores: they wait, for a minute each.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
+	os.Exit(rig.Main(m))
+}

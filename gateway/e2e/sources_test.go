@@ -11,6 +11,8 @@ import (
 
 // Sources, good and bad ones, on one gateway: its build cache takes a while to fill.
 func TestSources(t *testing.T) {
+	rig.NeedRoot(t)
+	t.Parallel() // one of the bombs takes the minute that a build may
 	s := staged(t, rig.Sources)
 	s.Must("namespaces", "set", "t", "request_timeout=110s") // the first build finds no cache
 	t.Run("check and run", func(t *testing.T) { checkAndRun(t, s.at(t, "makes")) })
