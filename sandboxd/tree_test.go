@@ -310,7 +310,11 @@ func TestLimitOfTheMachine(t *testing.T) {
 
 func TestManyTrees(t *testing.T) {
 	b := newSandbox(t)
-	failed := make(chan error, 64)
+	many := 64
+	if testing.Short() {
+		many = 16
+	}
+	failed := make(chan error, many)
 	for range cap(failed) {
 		go func() {
 			up, err := b.try(t, b.exe, tribe, protocol.Place{Supervisor: true})
