@@ -206,6 +206,11 @@ func (t *task) longRow(s *statement) error {
 	if err := t.tooMuch(len(message) - 1); err != nil {
 		return err
 	}
+	return t.sendLongRow(message)
+}
+
+// sendLongRow sends a row of more than one packet, for one credit. The turn that its client's slowness may have cost is taken again.
+func (t *task) sendLongRow(message []byte) error {
 	if err := t.takeCredit(); err != nil {
 		return err
 	}
@@ -237,15 +242,7 @@ func (t *task) splitRows(at int) error {
 			return failure(sqlchan.CodeMemoryLimit, "too many large rows wait for their clients")
 		}
 		defer t.ch.letGo(len(row))
-		if err := t.takeCredit(); err != nil {
-			return err
-		}
-		had := t.turn >= 0
-		err := t.sendLong(sqlchan.Rows, message)
-		if err == nil && had && t.turn < 0 {
-			err = t.takeTurn()
-		}
-		return err
+		return t.sendLongRow(message)
 	}
 	o.start = len(o.buf)
 	o.buf = append(append(o.buf, make([]byte, rowsHead)...), row...)
