@@ -228,7 +228,7 @@ func TestFullDisk(t *testing.T) {
 	t.Run("room again", func(t *testing.T) {
 		g.T = t
 		if err := syscall.Mount("fgw-e2e", disk, "tmpfs", syscall.MS_REMOUNT, "size=160m"); err != nil {
-			t.Skip(err)
+			t.Skip("the file system can't be made larger here: ", err)
 		}
 		rig.Eventually(t, 10*slack, "writes work again", func() bool { return g.Do("POST", "/t/a/probe/fill?blobs=4", nil).Status == 200 })
 		rig.Eventually(t, slack, "the neighbour writes", func() bool { return g.Do("POST", "/t/b/probe/incr", nil).Status == 200 })
