@@ -225,4 +225,3 @@ func (s *served) busy(t *testing.T) {
 		s.must(t, &pid, what)
 	}
 }
-
