@@ -137,7 +137,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-var errLongHead = fmt.Errorf("%w: a head, or trailers, of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
+var errLongHead = fmt.Errorf("%w: a head of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
 
 // limitHead bounds what is read until unlimit: a head, or trailers.
 func (s *stream) limitHead() { s.left = wire.MaxHeadBytes }

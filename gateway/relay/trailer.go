@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/textproto"
@@ -27,8 +28,11 @@ func (x *exchange) longTrailers(resp *http.Response, err error) error {
 	come, _ := br.Peek(br.Size())
 	x.st.left = wire.MaxHeadBytes - len(come)
 	trailers, err := textproto.NewReader(bufio.NewReader(io.MultiReader(bytes.NewReader(come), x.st))).ReadMIMEHeader()
+	spent := x.st.left == 0
 	x.st.unlimit()
 	switch {
+	case err != nil && spent: // however the parser took the end
+		return fmt.Errorf("%w: trailers of more than %d bytes", ErrProtocol, wire.MaxHeadBytes)
 	case errors.Is(err, io.EOF):
 		return io.ErrUnexpectedEOF
 	case err != nil:
