@@ -35,7 +35,7 @@ func running(c *client) bool {
 // acknowledged is there afterwards, each client learns of the RESET, and all go on.
 func TestKilledUnderLoad(t *testing.T) {
 	p, s := pool(t, nil)
-	const clients, kills = 8, 4
+	const clients, kills = 8, 2 // one whose statement runs at three deaths is taken for their cause
 	type result struct{ acknowledged, unknown, resets int64 }
 	results := make([]result, clients)
 	stop := make(chan struct{})
