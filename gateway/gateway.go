@@ -217,6 +217,7 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext:       relay.WithClient,
 	}
 	for _, f := range boot.HTTP {
 		ln, err := net.FileListener(f)

@@ -121,7 +121,8 @@ func tryGone(t *testing.T, g *rig.Gateway) {
 	for i, request := range []string{
 		"GET /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\n\n",
 		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc",
-		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nContent-Length: 300000\n\nabc", // most of it never comes
+		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nContent-Length: 300000\n\nabc",                              // most of it never comes
+		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nContent-Length: 1000000\n\n" + strings.Repeat("x", 320<<10), // more than the facet has room for
 		"POST /t/gone/probe/wait?door=x HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked\n\n3\nabc\n",
 		"GET /t/gone/probe/events?door=x HTTP/1.1\nHost: localhost\n\n",
 	} {

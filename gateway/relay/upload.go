@@ -26,6 +26,9 @@ type upload struct {
 	quiet  chan struct{} // closed when a read that was under way at the cut has returned
 	whole  atomic.Bool   // the body was read to its end
 
+	writing atomic.Bool // what was read is being sent
+	looks   *time.Timer // for whether the client is there
+
 	mu      sync.Mutex
 	stop    bool // no further read of the body; guarded by mu
 	reading bool // in a read of the body; guarded by mu
@@ -129,6 +132,9 @@ func (u *upload) run() {
 		}
 	}
 	u.began = true
+	u.looks = time.AfterFunc(time.Hour, u.look) // which needs looks
+	u.looks.Reset(lookAfter)
+	defer u.looks.Stop()
 	if u.err = u.send(); u.err != nil && !errors.Is(u.err, ErrFacetGone) {
 		u.cancel()
 	}
@@ -152,7 +158,10 @@ func (u *upload) send() error {
 			if chunked {
 				out = frameChunk(buf, n)
 			}
-			if _, werr := facet.Write(out); werr != nil {
+			u.writing.Store(true)
+			_, werr := facet.Write(out)
+			u.writing.Store(false)
+			if werr != nil {
 				return facetError(werr)
 			}
 			if t := u.x.o.HeadTimeout; t > 0 {

@@ -37,6 +37,9 @@ type direct struct {
 	try     func(fd uintptr) bool
 }
 
+// SyscallConn gives the socket.
+func (d *direct) SyscallConn() (syscall.RawConn, error) { return d.raw, nil }
+
 // transfer is one direction's read or write under way. step is called by net until it reports true, and is kept so that
 // no call makes a closure.
 type transfer struct {
