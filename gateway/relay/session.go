@@ -158,12 +158,25 @@ func (s *stream) close() {
 		s.of.budget.Give()
 	}
 	go func() { // that waits where the facet reads nothing, until its wire is given up
+		s.of.conn.Forget(s.raw.StreamID())
 		s.raw.Close()
+		s.empty()
 		if behind != nil { // what was sent on it is held until then
 			<-behind
 			s.of.budget.Give()
 		}
 	}()
+}
+
+// empty lets go of what the facet has sent on a stream that is closed and forgotten: yamux holds it until the facet closes the
+// stream, too, a minute at the most, and nobody counts it any more.
+func (s *stream) empty() {
+	for b := make([]byte, 4<<10); ; {
+		if _, err := s.raw.Read(b); err != nil { // the deadline, or the end: nothing is left
+			break
+		}
+	}
+	s.raw.Shrink()
 }
 
 // before bounds the reads to come, and writes; extend moves the bound of the reads while it stands,

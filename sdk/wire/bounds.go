@@ -18,21 +18,25 @@ type Bounds struct {
 
 	open map[uint32]struct{} // streams that the peer holds open; used by the reading goroutine only
 
-	mu      sync.Mutex // guards the fields below
-	rooms   map[uint32]*room
-	over    bool
-	refused atomic.Int32 // how many of rooms are refused
+	mu    sync.Mutex       // guards the fields below
+	rooms map[uint32]*room // streams that one side at least has not closed
+	over  bool
+	quiet atomic.Int32 // how many of rooms are
 }
 
-// room is a stream of the peer's.
+// room is what is known of a stream.
 type room struct {
-	closed  byte // by whom
-	refused bool
-	free    bool   // admitted without room
-	bytes   uint32 // that came on a refused one
+	closed    byte // by whom
+	refused   bool
+	forgotten bool
+	free      bool   // it takes no room: it is ours, or was admitted without
+	bytes     uint32 // that came on a refused one
 }
 
-// one bit a side that has closed a stream opened by the peer
+// quiet reports whether something that comes on the stream is thrown away.
+func (r *room) quiet() bool { return r.refused || r.forgotten }
+
+// one bit a side that has closed a stream
 const (
 	peerClosed = 1
 	weClosed   = 2
@@ -66,6 +70,11 @@ func (b *Bounds) received(id uint32, flags uint16) error {
 
 // sent is told of the frames that we send.
 func (b *Bounds) sent(id uint32, flags uint16) {
+	if flags&flagSYN != 0 {
+		b.mu.Lock()
+		b.add(id, &room{free: true})
+		b.mu.Unlock()
+	}
 	if flags&(flagFIN|flagRST) != 0 {
 		b.close(id, flags, weClosed)
 	}
@@ -81,13 +90,17 @@ func (b *Bounds) enter(id uint32) {
 	if b.over || b.rooms[id] != nil {
 		return
 	}
+	b.add(id, &room{refused: !b.Take()})
+}
+
+// add enters a stream. b.mu is held.
+func (b *Bounds) add(id uint32, r *room) {
 	if b.rooms == nil {
 		b.rooms = map[uint32]*room{}
 	}
-	r := &room{refused: !b.Take()}
 	b.rooms[id] = r
-	if r.refused {
-		b.refused.Add(1)
+	if r.quiet() {
+		b.quiet.Add(1)
 	}
 }
 
@@ -99,26 +112,26 @@ func (b *Bounds) close(id uint32, flags uint16, by byte) {
 	if r == nil {
 		return
 	}
-	if r.closed |= by; flags&flagRST == 0 && r.closed != peerClosed|weClosed {
-		return
+	r.closed |= by
+	if flags&flagRST != 0 || r.closed == peerClosed|weClosed {
+		b.leave(id, r)
 	}
-	b.leave(id, r)
 }
 
 // leave forgets a stream. b.mu is held.
 func (b *Bounds) leave(id uint32, r *room) {
 	delete(b.rooms, id)
-	switch {
-	case r.refused:
-		b.refused.Add(-1)
-	case !r.free:
+	if r.quiet() {
+		b.quiet.Add(-1)
+	}
+	if !r.refused && !r.free {
 		b.Give()
 	}
 }
 
 // Refused reports whether there was no room for a stream.
 func (b *Bounds) Refused(id uint32) bool {
-	if b.refused.Load() == 0 {
+	if b.quiet.Load() == 0 {
 		return false
 	}
 	b.mu.Lock()
@@ -135,20 +148,39 @@ func (b *Bounds) Admit(id uint32) bool {
 		return false
 	}
 	r.refused, r.free = false, true
-	b.refused.Add(-1)
+	if !r.quiet() {
+		b.quiet.Add(-1)
+	}
 	return true
+}
+
+// forget is Conn.Forget.
+func (b *Bounds) forget(id uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.rooms[id]
+	if r == nil || r.forgotten {
+		return
+	}
+	if !r.quiet() {
+		b.quiet.Add(1)
+	}
+	r.forgotten = true
 }
 
 // unwanted reports whether a data frame is to be thrown away.
 func (b *Bounds) unwanted(id, length uint32) bool {
-	if b.refused.Load() == 0 {
+	if b.quiet.Load() == 0 {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.rooms[id]
-	if r == nil || !r.refused {
+	if r == nil || !r.quiet() {
 		return false
+	}
+	if r.forgotten {
+		return true
 	}
 	r.bytes = min(r.bytes+length, refusedBytes+1)
 	return r.bytes > refusedBytes

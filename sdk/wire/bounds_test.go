@@ -41,6 +41,8 @@ func TestStreamsTakeRoom(t *testing.T) {
 		{"the gateway's own take none", [][]byte{data(1, 5), fin(1), data(3, 5)}, nil, nil, 0, nil},
 		{"closed by the peer alone", [][]byte{syn(2), fin(2)}, nil, nil, 1, nil},
 		{"closed by us alone", [][]byte{syn(2)}, [][]byte{fin(2)}, [][]byte{data(2, 5)}, 1, nil},
+		{"ours", nil, [][]byte{syn(1), fin(1)}, [][]byte{data(1, 5)}, 0, nil}, // it may be read on
+		{"ours, closed by both", nil, [][]byte{syn(1), fin(1)}, [][]byte{fin(1), data(1, 5)}, 0, nil},
 		{"closed by both", [][]byte{syn(2), fin(2), syn(4)}, [][]byte{fin(2)}, nil, 1, nil},
 		{"closed by both, us first", [][]byte{syn(2), syn(4)}, [][]byte{fin(2)}, [][]byte{fin(2)}, 1, nil},
 		{"reset by the peer", [][]byte{syn(2), rst(2), rst(2)}, nil, nil, 0, nil},
@@ -74,10 +76,33 @@ func TestStreamsTakeRoom(t *testing.T) {
 				t.Errorf("%s, %s: %d take room, want %d", test.name, how, *taken, test.taken)
 			}
 			b.End()
-			if b.enter(100); *taken != 0 || b.refused.Load() != 0 || len(b.rooms) > 0 {
+			if b.enter(100); *taken != 0 || b.quiet.Load() != 0 || len(b.rooms) > 0 {
 				t.Errorf("%s, %s: %d take room in the end", test.name, how, *taken)
 			}
 		}
+	}
+}
+
+func TestForgotten(t *testing.T) {
+	b, taken := counted(1)
+	c := NewConn(&fakeConn{Reader: bytes.NewReader(frame(typeWindow, flagSYN, 2, 0, ""))}, b, nil)
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	c.Write(frame(typeWindow, flagSYN, 1, 0, ""))
+	c.Write(frame(typeWindow, flagSYN, 3, 0, ""))
+	for _, id := range []uint32{1, 1, 2, 5} { // the last never was
+		c.Forget(id)
+	}
+	in := func(id uint32) []byte { return frame(typeData, 0, id, 5, "12345") }
+	c.Conn = &fakeConn{Reader: bytes.NewReader(join(in(1), in(2), in(3), in(5)))}
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, join(in(0), in(0), in(3), in(5))) {
+		t.Errorf("passed on %q, %v", got, err)
+	}
+	c.Write(frame(typeWindow, flagFIN, 1, 0, ""))
+	c.Conn = &fakeConn{Reader: bytes.NewReader(join(frame(typeWindow, flagFIN, 1, 0, ""), frame(typeWindow, flagRST, 2, 0, ""), in(3)))}
+	if _, err := io.ReadAll(c); err != nil || b.quiet.Load() != 0 || len(b.rooms) != 1 || *taken != 0 {
+		t.Errorf("%d quiet streams of %d, %d take room; %v", b.quiet.Load(), len(b.rooms), *taken, err)
 	}
 }
 
@@ -96,7 +121,7 @@ func TestAdmitted(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, in) {
 		t.Errorf("passed on %.60q, %v", got, err)
 	}
-	if b.End(); *taken != 0 || b.refused.Load() != 0 {
+	if b.End(); *taken != 0 || b.quiet.Load() != 0 {
 		t.Errorf("%d take room", *taken)
 	}
 }

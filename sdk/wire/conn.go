@@ -88,6 +88,14 @@ func (c *Conn) Breach() error {
 	return nil
 }
 
+// Forget has all thrown away that still comes on a stream, where there are bounds: nobody will read it, but a peer that does not
+// close its side could go on filling it.
+func (c *Conn) Forget(id uint32) {
+	if c.bounds != nil {
+		c.bounds.forget(id)
+	}
+}
+
 // Read reads from the socket and looks at each frame header that passes. A header is passed on when it is whole, since it may
 // have to be changed.
 func (c *Conn) Read(p []byte) (int, error) {
