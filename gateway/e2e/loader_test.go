@@ -182,10 +182,12 @@ func TestDynamicWorkers(t *testing.T) {
 	rig.Eventually(t, rawWait, "no worker is left", func() bool { return len(s.kids()) == 0 })
 }
 
-// kids are the processes that lie below a supervisor; one that is kept ready for a supervisor does not.
+// kids are the processes that lie below the supervisor. Those that are kept ready for others lie elsewhere.
 func (s *stage) kids() (found []rig.Process) {
+	s.T.Helper()
+	below := strings.TrimSuffix(s.Inspect(s.address()).Confinement.Cgroups["pids"], "own") + "kids/"
 	for _, p := range rig.Descendants(s.PID()) {
-		if groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID)); err == nil && strings.Contains(string(groups), "/kids/") {
+		if groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID)); err == nil && strings.Contains(string(groups), below) {
 			found = append(found, p)
 		}
 	}
@@ -200,6 +202,9 @@ func TestDynamicWorkerByID(t *testing.T) {
 		if got := s.Text("GET", s.path("worker", "w", "/mem"), ""); got != fmt.Sprint(i) {
 			t.Errorf("call %d got %s", i, got)
 		}
+	}
+	if n := len(s.kids()); n != 1 {
+		t.Errorf("%d workers are kept", n)
 	}
 	s.plan("v", plan{"env": plan{"BEHAVE": "stateless"}})
 	if got := s.Text("GET", s.path("worker", "v", "/mem"), ""); got != "0" {
