@@ -71,15 +71,8 @@ const (
 	gcLimit   = 1 << 30
 )
 
-// processors is how many threads run the gateway's Go code at once: half of the machine's, for the other half is what facets and
-// SQL workers need meanwhile. With more, the runtime wakes a thread to look for work whenever a request is passed on, which finds a
-// processor that a facet wants: on two cores, a request cost the gateway 50 µs instead of 32, and a third fewer were served.
-// What would hold such a thread for long waits elsewhere: the disk (gate.Syncer), compilations (builders), SQL (workers).
-func processors(cores int) int { return max(1, cores/2) }
-
 // Main is the gateway process, started by sandboxd; it does not return.
 func Main() {
-	runtime.GOMAXPROCS(processors(runtime.NumCPU()))
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(gcLimit)
 	boot, err := protocol.LoadBoot()

@@ -17,9 +17,9 @@ import (
 // by the thread that asks. It counts against /proc/sys/fs/aio-max-nr, 65,536 on most machines.
 const maxAsync = 256
 
-// asyncDisk syncs files without a thread that waits for it (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18). The gateway runs Go code on few
-// threads at once (gateway.processors): one of them, held by a disk for some hundred microseconds until the runtime notices,
-// is half of what the gateway has, or all of it.
+// asyncDisk syncs files without a thread that waits for it (io_submit(2), IOCB_CMD_FDSYNC, Linux 4.18). Go code runs on as many
+// threads at once as there are cores: one of two, held by a disk for some hundred microseconds until the runtime
+// notices, is half of what the gateway has.
 type asyncDisk struct {
 	context uintptr
 	event   *os.File // counts what the kernel has done
