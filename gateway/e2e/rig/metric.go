@@ -8,15 +8,13 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-
-	"github.com/facetgateway/fgw/gateway/admin"
 )
 
 // Metric is one of the gateway's metrics, as its admin socket gives it; 0 where there is none of that name.
 func (g *Gateway) Metric(name string) (value float64) {
 	g.T.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.Data, admin.SocketName))
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.Data, "admin.sock"))
 	}}}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://admin/metrics")
