@@ -96,9 +96,12 @@ func (s *Stub) handOver(x *exchange, r *http.Request) {
 	x.w.begun = true
 	if x.body != nil {
 		x.body.given = true
+	} else {
+		header.Set(wire.HeaderQuiet, "1")
 	}
 	x.w.ResponseWriter.WriteHeader(wire.StatusHandover)
 	clear(header)
+	x.s.silent.Store(x.body == nil)
 	x.s.awaitOther()
 }
 

@@ -135,6 +135,7 @@ type stream struct {
 	owner   *streams
 	written atomic.Int64 // bytes
 	mute    atomic.Bool  // writes go nowhere
+	silent  atomic.Bool  // so do they until the next request: this one was handed over
 	deaf    atomic.Bool  // nothing more is to be read
 
 	mu       sync.Mutex
@@ -161,7 +162,11 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, errDeaf
 	}
 	if len(p) != aheadLen {
-		return s.Stream.Read(p)
+		n, err := s.Stream.Read(p)
+		if n > 0 {
+			s.silent.Store(false)
+		}
+		return n, err
 	}
 	s.mu.Lock()
 	if s.hijacked {
@@ -181,7 +186,7 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 func (s *stream) Write(p []byte) (int, error) {
-	if s.mute.Load() {
+	if s.mute.Load() || s.silent.Load() {
 		return len(p), nil
 	}
 	n, err := s.Stream.Write(p)

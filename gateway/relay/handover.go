@@ -32,6 +32,7 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 	if x.up != nil && !x.up.abandon() {
 		return false, fmt.Errorf("%w: it hands a request over whose body it has begun to read", ErrProtocol)
 	}
+	quiet := x.up == nil && resp.Header.Get(wire.HeaderQuiet) != ""
 	extra := http.Header{}
 	copyHeader(extra, resp.Header)
 	if err = x.o.Handover(x.w, x.r, resp.Header.Get(wire.HeaderHandover), extra); err != nil {
@@ -43,6 +44,9 @@ func (x *exchange) handover(resp *http.Response) (again bool, err error) {
 	defer x.st.raw.SetWriteDeadline(time.Time{})
 	if _, werr := x.session.send(context.WithoutCancel(x.r.Context()), until, x.st.raw, []byte{0}); werr != nil || err != nil {
 		return false, err
+	}
+	if quiet {
+		return true, nil
 	}
 	// Its answer is of no use to anybody: it is dropped when the stream is wanted again.
 	x.st.owes, x.st.asked = time.Now(), &http.Request{Method: x.r.Method}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,6 +92,60 @@ func TestHandover(t *testing.T) {
 	var h *HandedOver
 	if err := <-failed; !errors.As(err, &h) || !errors.Is(err, ErrFacetGone) {
 		t.Fatal(err)
+	}
+}
+
+// TestQuietHandover: after a facet that ends no answer of its own the stream carries the next request at once, if that one
+// had no body.
+func TestQuietHandover(t *testing.T) {
+	child := facet(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, r.Method)
+	}), nil)
+	var mu sync.Mutex
+	streams := map[*bufio.Reader]int{}
+	up := byHand(t, func(st io.Writer, br *bufio.Reader, r *http.Request) {
+		mu.Lock()
+		streams[br]++
+		mu.Unlock()
+		io.WriteString(st, "HTTP/1.1 199 Handover\r\nFgw-Handover: child\r\nFgw-Quiet: 1\r\n\r\n")
+		br.ReadByte()
+	})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := &Options{BodyLimit: 1 << 20, Handover: func(w http.ResponseWriter, r *http.Request, _ string, extra http.Header) error {
+			if len(extra) > 0 {
+				t.Errorf("the child's answer gets %v", extra)
+			}
+			return child.Serve(w, r, &Request{Target: "/"}, &Options{BodyLimit: 1 << 20})
+		}}
+		if err := up.Serve(w, r, &Request{Target: "/", Hold: r.ContentLength > 0}, o); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(front.Close)
+	for i, c := range []struct{ method, body string }{{"GET", ""}, {"GET", ""}, {"POST", "held"}, {"GET", ""}} {
+		req, err := http.NewRequest(c.method, front.URL, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(got) != c.method {
+			t.Errorf("request %d: %q, %v", i, got, err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	most := 0
+	for _, n := range streams {
+		most = max(most, n)
+	}
+	if most < 3 {
+		t.Errorf("no stream carried three of the requests: %v", streams)
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	HeaderCallerProps = "Fgw-Caller-Props"
 	HeaderEgress      = "Fgw-Egress"
 	HeaderHandover    = "Fgw-Handover"
+	HeaderQuiet       = "Fgw-Quiet"
 	HeaderChild       = "Fgw-Child"
 	HeaderDepth       = "Fgw-Depth"
 )
