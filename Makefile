@@ -10,6 +10,8 @@ BENCHTIME ?= 1s
 # The program is static: cgo is for the seccomp compiler and the race detector.
 export CGO_ENABLED := 0
 
+# As apps are built, so that what is compiled for the program need not be compiled for them.
+FLAGS     := -trimpath -gcflags=all=-dwarf=false
 LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TEMPLATES := sdk/examples/guestbook sdk/examples/canvas sdk/examples/appmaker gateway/appvendor/templates/counter
 
@@ -20,7 +22,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: appvendor ## the program, bin/fgw
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/fgw ./cmd/fgw
+	$(GO) build $(FLAGS) -ldflags '$(LDFLAGS)' -o bin/fgw ./cmd/fgw
 
 # What new apps are built from. The file is left alone where nothing changed,
 # so that the build after it has nothing to do either.

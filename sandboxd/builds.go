@@ -21,6 +21,8 @@ const (
 	buildCache     = "/cache" // compiled packages: read-only, but for the builder that warms it
 	buildSources   = "/src"
 	buildScratch   = "/tmp"
+	buildSeed      = "/seed"      // for the builder that warms the cache: the administrator's own, read-only
+	buildCopier    = "/fgw-cache" // and this program, which copies from it
 )
 
 // Sizes of a builder's scratch trees. They are in memory and charged to the builder, whose
@@ -191,14 +193,21 @@ func (s *server) forkBuild(p *process, b protocol.Build, job, output int) error 
 	spec.UID, spec.GID = p.uid, p.uid
 	spec.Env = append(spec.Env, "GOMAXPROCS="+strconv.FormatInt(max(1, (b.CPUMilli+999)/1000), 10))
 	spec.Dir = "/"
-	if spec.Root, err = confine.NewRoot(
-		confine.Bind{Path: s.cfg.Toolchain, Target: buildToolchain},
-		confine.Bind{FD: int(modules.Fd()), Target: buildModules},
-		confine.Bind{FD: int(cache.Fd()), Target: buildCache, Writable: b.Warm},
-		confine.Bind{Path: os.DevNull, Target: os.DevNull, Writable: true, Devices: true},
-		confine.Bind{Target: buildSources, Scratch: sourceBytes, Owner: p.uid},
-		confine.Bind{Target: buildScratch, Scratch: scratchBytes, Owner: p.uid},
-	); err != nil {
+	binds := []confine.Bind{
+		{Path: s.cfg.Toolchain, Target: buildToolchain},
+		{FD: int(modules.Fd()), Target: buildModules},
+		{FD: int(cache.Fd()), Target: buildCache, Writable: b.Warm},
+		{Path: os.DevNull, Target: os.DevNull, Writable: true, Devices: true},
+		{Target: buildSources, Scratch: sourceBytes, Owner: p.uid},
+		{Target: buildScratch, Scratch: scratchBytes, Owner: p.uid},
+	}
+	if exe := s.visibleProgram(); exe != nil && b.Warm && s.cfg.GoCache != "" {
+		defer exe.Close()
+		binds = append(binds,
+			confine.Bind{Path: s.cfg.GoCache, Target: buildSeed, Optional: true},
+			confine.Bind{FD: int(exe.Fd()), Target: buildCopier})
+	}
+	if spec.Root, err = confine.NewRoot(binds...); err != nil {
 		return fmt.Errorf("prepare the builder's root: %w", err)
 	}
 	defer spec.Root.Close()
@@ -226,8 +235,30 @@ func (s *server) buildRuleset(root *confine.Root, warm bool) (int, error) {
 	}
 	if warm {
 		allow = append(allow, confine.Allow{FD: root.Tree(buildCache), Right: confine.Write})
+		if seed := root.Tree(buildSeed); seed >= 0 {
+			allow = append(allow, confine.Allow{FD: seed, Right: confine.Read})
+		}
 	}
 	return confine.NewRuleset(s.plan.LandlockABI, false, allow...)
+}
+
+// visibleProgram opens this program where it lies in this mount namespace, as a mount can be made of it only there; nil
+// where it does not, or not any longer.
+func (s *server) visibleProgram() *os.File {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.exe.Fd()))
+	if err != nil {
+		return nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	own, err := s.exe.Stat()
+	if found, err2 := f.Stat(); err != nil || err2 != nil || !os.SameFile(own, found) {
+		f.Close()
+		return nil
+	}
+	return f
 }
 
 // openBelow opens a directory below the data directory, part by part: what the gateway may have put in place

@@ -73,6 +73,9 @@ type Config struct {
 	SQLMemory int64
 	// Toolchain is the root of a Go toolchain (GOROOT) with which sources are built; "" where there is none.
 	Toolchain string
+	// GoCache is the cache of the go command of whoever starts sandboxd, trusted as the toolchain is; "" where there is none. The
+	// builder that fills the gateway's cache reads it; the builders of foreign sources never see it.
+	GoCache string
 	// UIDBase is the first of 65,536 user ids that belong to this data directory: the
 	// first is the gateway's, the others its facets'. Default: derived from the
 	// directory's identity, see uidBase.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/facetgateway/fgw/gateway/build"
 )
 
 // buildApp compiles the Go package in dir into an executable file to, as a
@@ -19,7 +21,9 @@ func buildApp(ctx context.Context, dir, to string, diagnostics io.Writer) error 
 		return &failure{what: "deploy", why: "the Go toolchain is not on PATH, and " + dir + " has to be built",
 			hint: "install Go from https://go.dev/dl/, or deploy an executable file", code: "no_toolchain", exit: exitFailed}
 	}
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", to}
+	// With the flags of sources that are built in the gateway, so that what is compiled for the one serves the other.
+	args := append([]string{"build"}, build.Flags()...)
+	args = append(args, "-ldflags=-s -w", "-o", to)
 	env := append(os.Environ(), "CGO_ENABLED=0", "PWD="+dir)
 	if _, err := os.Stat(filepath.Join(dir, "vendor", "modules.txt")); err == nil {
 		// Told outright, since a GOFLAGS or a workspace around dir would say otherwise.

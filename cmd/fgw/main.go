@@ -34,6 +34,9 @@ func main() {
 	case "fgw-builder":
 		build.Main()
 		return
+	case build.SeedName:
+		build.SeedMain()
+		return
 	case "fgw-sqld":
 		sqld.Main()
 		return

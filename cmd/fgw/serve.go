@@ -97,6 +97,9 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 		return sandboxd.Config{}, err
 	}
 	cfg := sandboxd.Config{DataDir: dir, Listen: listen, GatewayConfig: own, Workers: c.Int("workers"), Toolchain: goroot, Log: log}
+	if goroot != "" {
+		cfg.GoCache = build.FindCache(goroot)
+	}
 	for _, layer := range sandboxd.RequiredLayers() {
 		if c.Bool(insecureFlag(layer)) {
 			cfg.Insecure = append(cfg.Insecure, layer)

@@ -28,6 +28,7 @@ type fileHead struct {
 // jobHead says what to do.
 type jobHead struct {
 	Warm     bool       `json:"warm,omitempty"`
+	Seed     bool       `json:"seed,omitempty"`     // what the administrator's own go command has compiled already is copied
 	Packages []string   `json:"packages,omitempty"` // to compile when warming
 	Files    []fileHead `json:"files"`
 }

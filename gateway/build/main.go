@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 )
 
@@ -35,6 +36,10 @@ var (
 	fixedFlags = []string{"-trimpath", "-buildvcs=false", "-pgo=off", "-gcflags=all=-dwarf=false"}
 	buildFlags = []string{"-gcflags=-e -dwarf=false", "-ldflags=-s -w"} // of two -gcflags the last that fits a package counts
 )
+
+// Flags are those that decide what a package is compiled to. Whoever builds with them, and without cgo, fills a cache that
+// a gateway's can be filled from.
+func Flags() []string { return slices.Clone(fixedFlags) }
 
 // Main is the builder's process: it carries out the one job that it finds, and ends. Everything that it starts dies with
 // it, as it is the init of a pid namespace.
@@ -68,7 +73,13 @@ func carryOut(conn io.ReadWriter, head *jobHead) error {
 	} else {
 		args = append(append(args, buildFlags...), "-o", output, ".")
 	}
-	a := goCommand(args)
+	var a answer
+	if seed := seeded(); head.Seed && seed != "" {
+		a = goCommand(args, seed)
+	}
+	if !a.Built { // also where the copying failed: a cache can be warmed without it
+		a = goCommand(args)
+	}
 	if !a.Built || head.Warm {
 		return writeHead(conn, a)
 	}
@@ -118,10 +129,10 @@ func writeSources(conn io.Reader, files []fileHead) error {
 var outOfMemory = regexp.MustCompile(`: signal: killed|fatal error: (?:runtime: )?(?:out of memory|cannot allocate memory)`)
 
 // goCommand runs the go command.
-func goCommand(args []string) answer {
+func goCommand(args []string, variables ...string) answer {
 	var said bounded
 	cmd := exec.Command(toolchainDir+"/bin/go", args...)
-	cmd.Dir, cmd.Env = sourceDir, environment()
+	cmd.Dir, cmd.Env = sourceDir, append(environment(), variables...)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
 	a := answer{Built: err == nil, Output: said.String()}

@@ -40,6 +40,11 @@ func TestMain(m *testing.M) {
 		gatewayMain()
 	case Name:
 		builderMain()
+	case SeedName:
+		SeedMain()
+	}
+	if seederMain() {
+		return
 	}
 	code := m.Run()
 	if err := shared.stop(); err != nil {
@@ -223,7 +228,7 @@ func startRig(dir string, c testConfig) (*rig, error) {
 	ready := make(chan string, 1)
 	go func() {
 		r.ended <- sandboxd.Serve(ctx, sandboxd.Config{
-			DataDir: dir, Listen: []string{"127.0.0.1:0"}, GatewayConfig: text, Toolchain: root,
+			DataDir: dir, Listen: []string{"127.0.0.1:0"}, GatewayConfig: text, Toolchain: root, GoCache: FindCache(root),
 			OnReady: func(addrs []string) { ready <- addrs[0] }, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}()

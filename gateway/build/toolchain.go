@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Off is given in place of a Go toolchain's root where no sources are to be built: the gateway then spends nothing on
@@ -47,4 +48,39 @@ func FindToolchain(goroot string) (root, version string, err error) {
 		return "", "", fmt.Errorf("find the Go toolchain: %w", err)
 	}
 	return root, version, nil
+}
+
+// FindCache looks for what the go command of that toolchain has compiled for whoever runs it, in the process of the administrator:
+// its GOCACHE. It gives "" where there is none, and where another user than that one or root could write to it.
+func FindCache(goroot string) string {
+	cmd := exec.Command(filepath.Join(goroot, "bin", "go"), "env", "GOCACHE")
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), "GOTOOLCHAIN=local", "PWD=/")
+	out, err := cmd.Output()
+	if err != nil {
+		return ""
+	}
+	dir, err := filepath.EvalSymlinks(strings.TrimSpace(string(out)))
+	if err != nil || !filepath.IsAbs(dir) || !ownDirectory(dir) {
+		return ""
+	}
+	parts, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
+	}
+	for _, p := range parts {
+		if p.IsDir() && len(p.Name()) == 2 && !ownDirectory(filepath.Join(dir, p.Name())) {
+			return ""
+		}
+	}
+	return dir
+}
+
+// ownDirectory reports whether nobody but root and the user of this process can write there.
+func ownDirectory(dir string) bool {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	uid := int(info.Sys().(*syscall.Stat_t).Uid)
+	return uid == 0 || uid == os.Geteuid()
 }

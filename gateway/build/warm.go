@@ -181,25 +181,26 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	}
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
-	if err := b.compile(ctx, tree, append([]string{sdkModule + "/sdk"}, usual...)); err != nil {
+	if err := b.compile(ctx, tree, append([]string{sdkModule + "/sdk"}, usual...), true); err != nil {
 		return err
 	}
 	b.warm.sdk.end()
 	if len(tree.extra) > 0 {
-		if err := b.compile(ctx, tree, tree.extra); err != nil {
+		if err := b.compile(ctx, tree, tree.extra, true); err != nil {
 			return err
 		}
 	}
 	b.warm.modules.end()
 	begun()
+	// The go command by itself, which also forgets what was not used for days.
 	rest := slices.Concat(tree.sdk, b.cfg.WarmUp)
-	return b.warm.aside(ctx, func(ctx context.Context) error { return b.compile(ctx, tree, rest) })
+	return b.warm.aside(ctx, func(ctx context.Context) error { return b.compile(ctx, tree, rest, false) })
 }
 
-// compile has a builder compile packages into the cache.
-func (b *Builder) compile(ctx context.Context, t *tree, packages []string) error {
+// compile has a builder compile packages into the cache, or copy them where that is allowed and they lie in the administrator's own.
+func (b *Builder) compile(ctx context.Context, t *tree, packages []string, seed bool) error {
 	j := &job{
-		head:  jobHead{Warm: true, Packages: packages},
+		head:  jobHead{Warm: true, Seed: seed, Packages: packages},
 		files: []file{{"go.mod", t.goMod("warm", "")}, {"warm.go", "package main\n\nfunc main() {}\n"}},
 	}
 	ctx, cancel := context.WithTimeout(ctx, warmTime)
