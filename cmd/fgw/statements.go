@@ -22,7 +22,7 @@ func statements(sql string) iter.Seq[sqlStatement] {
 			n, start, _ := firstStatement(sql)
 			if start < n {
 				at := line + strings.Count(sql[:start], "\n")
-				if !yield(sqlStatement{strings.TrimSpace(sql[start:n]), at}) {
+				if !yield(sqlStatement{strings.TrimRight(sql[start:n], blanks), at}) {
 					return
 				}
 			}
@@ -115,6 +115,9 @@ const (
 	tokenOther
 )
 
+// blanks are those of SQLite: to it, others that Unicode knows are no blanks but an error, or part of a name.
+const blanks = " \t\r\n\f"
+
 // firstToken measures the first token of a text that is not empty.
 func firstToken(s string) (int, tokenKind) {
 	until := func(from int, end string) int {
@@ -124,7 +127,7 @@ func firstToken(s string) (int, tokenKind) {
 		return len(s)
 	}
 	switch c := s[0]; {
-	case strings.ContainsRune(" \t\r\n\f", rune(c)):
+	case strings.IndexByte(blanks, c) >= 0:
 		return 1, tokenBlank
 	case strings.HasPrefix(s, "--"):
 		return until(2, "\n"), tokenBlank

@@ -49,6 +49,7 @@ func TestComplete(t *testing.T) {
 }
 
 func FuzzStatements(f *testing.F) {
+	f.Add("\v")
 	f.Add("select 1; select ';' -- x\n; create trigger t begin select 1; end;")
 	f.Fuzz(func(t *testing.T, sql string) {
 		var all strings.Builder
