@@ -241,3 +241,20 @@ func TestClosedPool(t *testing.T) {
 		t.Error("a worker outlived the pool")
 	}
 }
+
+// TestClosedStartsNone: the end of a worker that is closed with its pool is no death that calls for another.
+func TestClosedStartsNone(t *testing.T) {
+	for range 10 { // it was chance
+		s := &spawner{dir: t.TempDir()}
+		p, err := New(t.Context(), Config{Spawn: s.spawn, Workers: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.spawned.Load(); n != 2 {
+			t.Fatalf("2 workers, and %d processes were started", n)
+		}
+	}
+}

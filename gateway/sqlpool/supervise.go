@@ -100,6 +100,9 @@ func (w *worker) supervise() {
 				return
 			case <-time.After(delay):
 			}
+			if w.pool.ctx.Err() != nil { // both at once, and chance chose: the pool is being closed
+				return
+			}
 			delay = min(max(2*delay, 10*time.Millisecond), maxRespawnDelay)
 			err := w.start(w.pool.ctx)
 			if err == nil {
