@@ -123,15 +123,7 @@ func clerks(asked chan<- []string, reply <-chan string) sqlpool.Spawn {
 
 // A deletion that has begun goes on when its caller leaves, and one that failed is finished by the next.
 func TestAbandonedDelete(t *testing.T) {
-	reg, err := registry.Open(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reg.Close()
-	ns, err := reg.CreateNamespace(t.Context(), "n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg, ns := newRegistry(t)
 	if _, _, _, err := reg.Ensure(t.Context(), ns, "o", "app", "kid"); err != nil {
 		t.Fatal(err)
 	}

@@ -16,15 +16,7 @@ import (
 
 // How to start a facet is written once, not with each change of its alarm's time.
 func TestMovedAlarmWritesItsTimeOnly(t *testing.T) {
-	reg, err := registry.Open(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reg.Close()
-	ns, err := reg.CreateNamespace(t.Context(), "n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg, ns := newRegistry(t)
 	o, _, _, err := reg.Ensure(t.Context(), ns, "o")
 	if err != nil {
 		t.Fatal(err)
@@ -70,11 +62,7 @@ func TestMovedAlarmWritesItsTimeOnly(t *testing.T) {
 
 // An answer that waits for a registry that is slow is told so; the facet goes on.
 func TestSlowRegistry(t *testing.T) {
-	reg, err := registry.Open(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reg.Close()
+	reg, _ := newRegistry(t)
 	m := NewManager(Config{Registry: reg, Log: slog.New(slog.DiscardHandler)})
 	defer m.exchanges.Close()
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now())

@@ -13,6 +13,21 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
+// newRegistry is a registry with the namespace n.
+func newRegistry(t *testing.T) (*registry.Registry, *registry.Namespace) {
+	t.Helper()
+	reg, err := registry.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reg.Close() })
+	ns, err := reg.CreateNamespace(t.Context(), "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reg, ns
+}
+
 func TestBackoff(t *testing.T) {
 	last := time.Duration(0)
 	for n := range 40 {

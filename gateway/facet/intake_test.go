@@ -67,14 +67,7 @@ func TestSourcesShareABudget(t *testing.T) {
 // executables is a manager that takes executables, and a facet of it that is to run them.
 func executables(t *testing.T) (*Manager, *node) {
 	t.Helper()
-	reg, err := registry.Open(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { reg.Close() })
-	if _, err := reg.CreateNamespace(t.Context(), "n"); err != nil {
-		t.Fatal(err)
-	}
+	reg, _ := newRegistry(t)
 	store, err := bundle.NewStore(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

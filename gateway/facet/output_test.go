@@ -116,16 +116,7 @@ func TestSocketTellsWhoFailed(t *testing.T) {
 	if _, err := s.Read(make([]byte, 1)); err == nil || !s.failed.Load() {
 		t.Errorf("the other end closed it: %v, %v", err, s.failed.Load())
 	}
-	f, other, err := socketpair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	c, err := net.FileConn(f)
-	f.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, _ := wirePair(t)
 	s = &socket{Conn: c}
 	c.Close()
 	if _, err := s.Read(make([]byte, 1)); err == nil || s.failed.Load() {

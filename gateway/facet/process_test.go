@@ -4,24 +4,32 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"os"
 	"testing"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
 
-// A start message that is larger than the socket comes whole, before what follows it.
-func TestStartMessageLargerThanTheSocket(t *testing.T) {
+// wirePair is a facet's wire: the gateway's end, and the facet's. Both are closed when the test ends.
+func wirePair(t *testing.T) (net.Conn, *os.File) {
+	t.Helper()
 	ours, theirs, err := socketpair()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { theirs.Close() })
 	conn, err := net.FileConn(ours)
 	ours.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	defer theirs.Close()
+	t.Cleanup(func() { conn.Close() })
+	return conn, theirs
+}
+
+// A start message that is larger than the socket comes whole, before what follows it.
+func TestStartMessageLargerThanTheSocket(t *testing.T) {
+	conn, theirs := wirePair(t)
 	hello := bytes.Repeat([]byte("hello"), 200_000)
 	s := &socket{Conn: wire.Direct(conn), hello: hello}
 	if n, err := s.TryWrite([]byte("first")); n != 0 || err != nil || len(s.hello) == 0 {
@@ -45,17 +53,7 @@ func TestStartMessageLargerThanTheSocket(t *testing.T) {
 }
 
 func TestStartMessageGoesWithTheFirstFrame(t *testing.T) {
-	ours, theirs, err := socketpair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.FileConn(ours)
-	ours.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	defer theirs.Close()
+	conn, theirs := wirePair(t)
 	s := &socket{Conn: wire.Direct(conn), hello: []byte("hello")}
 	if n, err := s.TryWrite([]byte("first")); n != 5 || err != nil || s.hello != nil {
 		t.Fatal(n, err, s.hello)
