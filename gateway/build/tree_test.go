@@ -16,7 +16,7 @@ func builtIn(t testing.TB) *appvendor.Set {
 	t.Helper()
 	sdk, err := appvendor.Open()
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("needs the archive of the SDK's sources, which `make appvendor` makes: %v", err)
 	}
 	return sdk
 }
