@@ -295,14 +295,19 @@ func TestLimits(t *testing.T) {
 	t.Run("cpu", func(t *testing.T) {
 		f := b.spawn(t, protocol.Limits{MemoryBytes: 64 << 20, Processes: 16, CPUMilli: 200})
 		f.do(t, "hello")
-		before, _ := f.Stats(t.Context())
+		began := time.Now()
+		before, err := f.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		f.do(t, "spin") // a second of the clock
 		after, err := f.Stats(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if used := after.CPU - before.CPU; used > 500*time.Millisecond {
-			t.Errorf("a fifth of a core used %v within a second", used)
+		took := time.Since(began)
+		if used := after.CPU - before.CPU; used > took/4+250*time.Millisecond { // the answer itself comes late on a machine that is busy
+			t.Errorf("a fifth of a core used %v within %v", used, took)
 		}
 	})
 	t.Run("changed", func(t *testing.T) {

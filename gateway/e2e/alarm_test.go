@@ -44,9 +44,9 @@ func TestFacetAlarms(t *testing.T) {
 	}
 	s.on("b", "/alarm?in=-1h") // what has passed is due at once
 	rig.Eventually(t, rawWait, "it rings", func() bool { return len(s.rang("b")) == 1 })
-	s.on("c", "/alarm?in=700ms")
+	s.on("c", "/alarm?in=2s")
 	s.on("c", "/alarm/delete")
-	s.on("d", "/alarm?in=900ms")
+	s.on("d", "/alarm?in=3s")
 	rig.Eventually(t, rawWait, "a later one rings", func() bool { return len(s.rang("d")) == 1 })
 	if n := len(s.rang("c")); n != 0 {
 		t.Errorf("an alarm that was taken back rang %d times", n)
@@ -139,11 +139,11 @@ func TestAlarmsOfWhatIsGone(t *testing.T) {
 	s := staged(t)
 	s.expect("src", "/count", "0")
 	for _, name := range []string{"gone", "over"} {
-		s.on(name, "/alarm?in=600ms")
+		s.on(name, "/alarm?in=3s")
 	}
 	s.done("delete", "gone", "")
 	s.done("clone", "src", "?to=over")
-	s.on("last", "/alarm?in=900ms")
+	s.on("last", "/alarm?in=3s")
 	rig.Eventually(t, rawWait, "a later one rings", func() bool { return len(s.rang("last")) == 1 })
 	for _, name := range []string{"gone", "over"} {
 		if n := len(s.rang(name)); n != 0 {
@@ -155,7 +155,7 @@ func TestAlarmsOfWhatIsGone(t *testing.T) {
 // A copy has the alarm that lies in its data, from its first start on.
 func TestAlarmOfACopy(t *testing.T) {
 	s := staged(t)
-	s.on("src", "/alarm?in=1s")
+	s.on("src", "/alarm?in=4s")
 	at := s.on("src", "/alarm/get")
 	s.done("clone", "src", "?to=dst")
 	s.expect("dst", "/alarm/get", at)
@@ -179,7 +179,7 @@ func (s *stage) quiet(name string, d time.Duration) {
 // nobody has to wake the facet for it.
 func TestAlarmThatNobodyHeardOf(t *testing.T) {
 	s := staged(t)
-	s.quiet("aborted", time.Second)
+	s.quiet("aborted", 4*time.Second)
 	s.done("abort", "aborted", "")
 	rig.Eventually(t, rawWait, "it rings", func() bool { return s.rangAsleep(s.address("aborted")) == 1 })
 	s.plan("parent", plan{"props": "of parent"})
