@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestNoGateway(t *testing.T) {
@@ -74,6 +73,6 @@ func TestServeStopsAtOnceWhenToldTwice(t *testing.T) {
 	defer held.Close()
 	fmt.Fprintf(held, "POST /t/a/guestbook/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
 	g.cmd.Process.Signal(os.Interrupt)
-	eventually(t, 5*time.Second, "the first signal is logged", func() bool { return strings.Contains(g.log.String(), "stopping") })
+	eventually(t, "the first signal is logged", func() bool { return strings.Contains(g.log.String(), "stopping") })
 	// The cleanup sends the second signal and waits for the end.
 }

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/facetgateway/fgw/gateway/admin"
+	"github.com/facetgateway/fgw/gateway/e2e/rig"
 )
 
 // edit changes the source of an app.
@@ -112,7 +108,7 @@ func TestAppsRemoveStopsWhatRuns(t *testing.T) {
 	deployTemplate(t, g, "counter")
 	g.get("/t/a/counter/")
 	g.must("apps", "rm", "t/counter", "--yes")
-	eventually(t, 10*time.Second, "the facet stops", func() bool {
+	eventually(t, "the facet stops", func() bool {
 		var facets []struct{ State string }
 		g.json(&facets, "facets", "ls", "t")
 		return len(facets) == 1 && facets[0].State == "stopped"
@@ -178,16 +174,16 @@ func TestAuditCommand(t *testing.T) {
 	}
 	g.must("audit", "t/a/counter", "on")
 	g.must("invoke", "t/a/counter", "/", "-X", "POST") // the instance runs already
-	eventually(t, 10*time.Second, "the app's statement", logged("UPDATE"))
+	eventually(t, "the app's statement", logged("UPDATE"))
 	g.stop()
 	g = startGateway(t, data)
 	g.must("sql", "t/a/counter", "SELECT 'by hand'")
-	eventually(t, 10*time.Second, "the administrator's statement after a restart", logged("by=administrator"))
+	eventually(t, "the administrator's statement after a restart", logged("by=administrator"))
 	g.must("audit", "t/a/counter", "off")
 	g.must("sql", "t/a/counter", "SELECT 'unseen'")
 	g.must("audit", "t/a/counter", "on")
 	g.must("sql", "t/a/counter", "SELECT 'the last'")
-	eventually(t, 10*time.Second, "the last statement", logged("the last"))
+	eventually(t, "the last statement", logged("the last"))
 	if logged("unseen")() {
 		t.Error("a statement was logged while the audit was off")
 	}
@@ -195,30 +191,10 @@ func TestAuditCommand(t *testing.T) {
 		t.Errorf("neither on nor off: %+v", got)
 	}
 	for _, name := range []string{"fgw_sql_statements_total", "fgw_sql_rows_read_total", "fgw_sql_result_bytes_total"} {
-		if got := g.metric(name); got == 0 {
+		if got := rig.Metric(t, g.data, name); got == 0 {
 			t.Errorf("%s is 0", name)
 		}
 	}
-}
-
-// metric is one metric of the gateway's, as its admin socket gives it.
-func (g *testGateway) metric(name string) (value float64) {
-	g.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(g.data, admin.SocketName))
-	}}}
-	defer client.CloseIdleConnections()
-	resp, err := client.Get("http://admin/metrics")
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if text, found := strings.CutPrefix(lines.Text(), name+" "); found {
-			fmt.Sscan(text, &value)
-		}
-	}
-	return value
 }
 
 func TestFacetsUsageAndStart(t *testing.T) {
