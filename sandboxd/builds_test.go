@@ -2,6 +2,7 @@ package sandboxd
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,7 +67,7 @@ func TestRefusedBuilds(t *testing.T) {
 // TestBuildCache keeps the cache of its owner, and makes anew one that belongs to someone else.
 func TestBuildCache(t *testing.T) {
 	needRoot(t)
-	d, err := openDataDir(t.Context(), t.TempDir())
+	d, err := openDataDir(t.Context(), t.TempDir(), slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

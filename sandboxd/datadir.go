@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/facetgateway/fgw/sandboxd/cgroup"
@@ -32,7 +34,7 @@ type dataDir struct {
 }
 
 // openDataDir opens the directory, making it where it is missing, and locks it.
-func openDataDir(ctx context.Context, path string) (_ *dataDir, err error) {
+func openDataDir(ctx context.Context, path string, log *slog.Logger) (_ *dataDir, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -53,7 +55,9 @@ func openDataDir(ctx context.Context, path string) (_ *dataDir, err error) {
 	if d.lock, err = d.create("lock", 0o600); err != nil {
 		return nil, err
 	}
-	if err := takeLock(ctx, d.lock); err != nil {
+	if err := takeLock(ctx, d.lock, func() {
+		log.Info("waiting for the gateway that has the data directory", "dir", path, "at_most", lockPatience)
+	}); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, d.identify()
@@ -101,14 +105,19 @@ func (d *dataDir) create(name string, mode uint32) (*os.File, error) {
 
 func (d *dataDir) fd() int { return int(d.dir.Fd()) }
 
-func takeLock(ctx context.Context, f *os.File) error {
-	deadline := time.Now().Add(lockPatience)
-	for {
+// takeLock tells once where it has to wait longer than what has just been killed takes to be gone.
+func takeLock(ctx context.Context, f *os.File, wait func()) error {
+	const quickly = 300 * time.Millisecond
+	began := time.Now()
+	for tell := sync.OnceFunc(wait); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
-		if time.Now().After(deadline) {
+		if time.Since(began) > quickly {
+			tell()
+		}
+		if time.Since(began) > lockPatience {
 			return ErrInUse
 		}
 		select {

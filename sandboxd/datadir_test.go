@@ -2,6 +2,7 @@ package sandboxd
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,7 @@ func TestForeignDirectory(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d, err := openDataDir(t.Context(), dir)
+			d, err := openDataDir(t.Context(), dir, slog.Default())
 			if err == nil {
 				d.close()
 			}
@@ -51,7 +52,7 @@ func TestOthersMayNotWrite(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	d, err := openDataDir(t.Context(), dir)
+	d, err := openDataDir(t.Context(), dir, slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

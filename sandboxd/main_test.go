@@ -73,7 +73,7 @@ func newSandbox(t testing.TB, change ...func(*Config)) *sandbox {
 	if len(s.plan.Missing) > 0 {
 		t.Fatalf("missing layers: %v", s.plan.Missing)
 	}
-	if s.data, err = openDataDir(t.Context(), cfg.DataDir); err != nil {
+	if s.data, err = openDataDir(t.Context(), cfg.DataDir, slog.Default()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -52,7 +52,7 @@ func serveHere(ctx context.Context, cfg Config, plan Decision) (err error) {
 	// It waits for its children and passes requests on: with a second thread, each of them would be handed from one to the other.
 	runtime.GOMAXPROCS(1)
 	s := &server{cfg: cfg, plan: plan}
-	if s.data, err = openDataDir(ctx, cfg.DataDir); err != nil {
+	if s.data, err = openDataDir(ctx, cfg.DataDir, cfg.Log); err != nil {
 		return err
 	}
 	defer s.data.close()

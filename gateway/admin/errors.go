@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"golang.org/x/sys/unix"
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
@@ -115,9 +114,8 @@ func asError(err error) *Error {
 		}
 		return &Error{Status: status, Code: f.Code, Message: f.Message}
 	}
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // the error names a path of the gateway's
-		return &Error{Status: http.StatusInsufficientStorage, Code: "disk_full", Message: "the disk of the gateway's data directory is full",
-			Hint: "free some space there; nothing was stored"}
+	if p := problem.As(err); p.Code == problem.DiskFull {
+		return &Error{Status: p.Status(), Code: p.Code, Message: p.Message, Hint: p.Hint}
 	}
 	for _, r := range rules {
 		if errors.Is(err, r.err) {

@@ -48,8 +48,8 @@ func (b *Builder) run(ctx context.Context, s *source, t *tree) outcome {
 		return failed("the build made something else: %v", err)
 	}
 	b.cfg.Log.Error("a source could not be built", "error", err)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return outcome{err: problem.New(problem.DiskFull, "the disk of the gateway's data directory is full")}
+	if p := problem.As(err); p.Code == problem.DiskFull {
+		return outcome{err: p}
 	}
 	return outcome{err: &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the build could not be started; the gateway's log says why"}}
 }

@@ -2,12 +2,14 @@ package build
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/sandboxd/protocol"
+	"golang.org/x/sys/unix"
 )
 
 // A failed warming is tried again after warmAgain, then after twice as long, up to warmRarely: what fails is mostly a module
@@ -179,6 +181,9 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if err := b.room(); err != nil {
+		return err
+	}
 	tree := b.modules.acquire()
 	defer b.modules.release(tree)
 	if err := b.compile(ctx, tree, append([]string{sdkModule + "/sdk"}, usual...), true); err != nil {
@@ -195,6 +200,21 @@ func (b *Builder) warmOnce(ctx context.Context) error {
 	// The go command by itself, which also forgets what was not used for days.
 	rest := slices.Concat(tree.sdk, b.cfg.WarmUp)
 	return b.warm.aside(ctx, func(ctx context.Context) error { return b.compile(ctx, tree, rest, false) })
+}
+
+// warmRoom must be free on the disk before the cache is warmed, three times what the standard library takes there: the cache makes builds
+// faster, and must not take the room that data needs.
+const warmRoom = 400 << 20
+
+func (b *Builder) room() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(b.cfg.Dir, &st); err != nil {
+		return err
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < warmRoom {
+		return fmt.Errorf("%s are free on the disk of the data directory, and %s are needed: builds work, and are slow", size(free), size(warmRoom))
+	}
+	return nil
 }
 
 // compile has a builder compile packages into the cache, or copy them where that is allowed and they lie in the administrator's own.

@@ -2,7 +2,9 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -171,6 +173,11 @@ func TestQuota(t *testing.T) {
 	}
 }
 
+// zeroes is a reader without an end.
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
 // A disk that is full costs whoever writes to it an error, and nobody anything else.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t, 96)
@@ -197,6 +204,30 @@ func TestFullDisk(t *testing.T) {
 		g.T = t
 		for _, object := range []string{"a", "b"} {
 			rig.Eventually(t, slack, object+" answers", func() bool { return g.Do("GET", "/t/"+object+"/probe/read", nil).Status == 200 })
+		}
+	})
+	t.Run("new things are refused", func(t *testing.T) {
+		g.T = t
+		// To the last byte: what is new is small.
+		rest, err := os.Create(filepath.Join(disk, "rest"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(rest.Name())
+		defer rest.Close()
+		if _, err := io.Copy(rest, zeroes{}); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("the disk was filled until %v", err)
+		}
+		if a := g.Do("POST", "/t/new/probe/incr", nil); a.Status != 507 || a.Problem().Code != "disk_full" {
+			t.Errorf("a new object: %d %s", a.Status, a.Body)
+		}
+		if got := g.Run("namespaces", "create", "new", "--output", "json"); got.Code != 5 || !strings.Contains(got.Stderr, `"disk_full"`) {
+			t.Errorf("a new namespace: exit %d, wanted 5 with disk_full: %s", got.Code, got.Stderr)
+		}
+	})
+	t.Run("the build cache leaves the room to data", func(t *testing.T) {
+		if made, _ := filepath.Glob(filepath.Join(g.Data, "build", "cache", "*")); len(made) > 0 {
+			t.Errorf("it was filled on a disk of 96 MiB: %d directories", len(made))
 		}
 	})
 	t.Run("a bundle that does not fit", func(t *testing.T) {

@@ -35,9 +35,6 @@ var errNoRoom = &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second
 // errNoDisk is told where executables that are being handed over take all that they may.
 var errNoDisk = &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "the gateway is taking as many executables as it may; try again"}
 
-// errDiskFull is told where there is no room for code.
-var errDiskFull = problem.New(problem.DiskFull, "the disk of the gateway's data directory is full")
-
 // intake bounds the code that supervisors hand over. What they say of its size bounds what is read, and sizes nothing.
 type intake struct {
 	mu      sync.Mutex
@@ -210,7 +207,7 @@ func (m *Manager) putExecutable(ctx context.Context, n *node, c *wire.Code, r ga
 	case errors.Is(err, errNoDisk):
 		return nil, errNoDisk
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return nil, errDiskFull
+		return nil, problem.As(err)
 	case isTimeout(err) && !errors.Is(err, context.DeadlineExceeded):
 		return nil, codeLost(err)
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -88,6 +89,10 @@ func (e *Error) RetrySeconds() int {
 func As(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// The error itself names a path of the gateway's.
+		return &Error{Code: DiskFull, Message: "the disk of the gateway's data directory is full", Hint: "free some space there; nothing was stored"}
 	}
 	return &Error{Code: Internal, Message: "the gateway failed; its log says why"}
 }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
+
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
 )
 
 // connection is the one that writes. It keeps its statements prepared: their
@@ -59,6 +63,14 @@ func (c *connection) prepared(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
+// explained makes a full disk known as what the kernel calls it.
+func explained(err error) error {
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) && e.Code()&0xff == sqlitelib.SQLITE_FULL {
+		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
+	}
+	return err
+}
+
 func (c *connection) exec(query string, args ...any) error {
 	_, err := c.affected(query, args...)
 	return err
@@ -72,7 +84,7 @@ func (c *connection) affected(query string, args ...any) (int64, error) {
 	}
 	res, err := s.ExecContext(context.Background(), args...)
 	if err != nil {
-		return 0, err
+		return 0, explained(err)
 	}
 	return res.RowsAffected()
 }
