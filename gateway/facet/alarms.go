@@ -48,14 +48,16 @@ func newAlarms() *alarms {
 // put sets or moves an alarm.
 func (s *alarms) put(a registry.Alarm) {
 	id := alarmID{a.Object, a.N}
-	known, ok := s.get(id)
 	var release func()
-	if !ok || !bytes.Equal(known.Start, a.Start) { // to read how it is started takes a while: it may be long
-		release = s.retain(&a)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byID[id]
+	for release == nil && (e == nil || !bytes.Equal(e.Start, a.Start)) { // what is known may be dropped meanwhile
+		s.mu.Unlock()
+		release = s.retain(&a) // to read how it is started takes a while: it may be long
+		s.mu.Lock()
+		e = s.byID[id]
+	}
 	waits := true
 	if e == nil {
 		e = &alarm{id: id}
