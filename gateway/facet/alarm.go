@@ -100,7 +100,14 @@ func (m *Manager) fire(ctx context.Context, e *alarm) {
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return // the gateway stops; it is tried again at the next start
 	}
+	m.settle(context.WithoutCancel(ctx), a, err)
+}
+
+// settle says what becomes of an alarm whose handler has returned err.
+func (m *Manager) settle(ctx context.Context, a registry.Alarm, err error) {
 	id := alarmID{a.Object, a.N}
+	release, _ := m.alarms.hold(ctx, id) // which ctx does not end
+	defer release()
 	if now, ok := m.alarms.get(id); !ok || now.At != a.At {
 		return // the handler set another
 	}
@@ -109,7 +116,7 @@ func (m *Manager) fire(ctx context.Context, e *alarm) {
 			m.tell(a, fmt.Sprintf("the alarm failed %d times and is given up: %v", a.Attempt+1, err))
 		}
 		m.alarms.drop(id)
-		if err := m.Registry.ClearAlarm(context.WithoutCancel(ctx), a.Object, a.N); err != nil {
+		if err := m.Registry.ClearAlarm(ctx, a.Object, a.N); err != nil {
 			m.Log.Error("clear an alarm", "object", a.Object, "facet", a.N, "error", err)
 		}
 		return
@@ -118,7 +125,7 @@ func (m *Manager) fire(ctx context.Context, e *alarm) {
 	a.Due = time.Now().Add(alarmRetry << a.Attempt).UnixMilli()
 	a.Attempt++
 	m.alarms.put(a)
-	if err := m.Registry.MoveAlarm(context.WithoutCancel(ctx), a); err != nil && !errors.Is(err, registry.ErrNotFound) {
+	if err := m.Registry.MoveAlarm(ctx, a); err != nil && !errors.Is(err, registry.ErrNotFound) {
 		m.Log.Error("store an alarm", "object", a.Object, "facet", a.N, "error", err)
 	}
 }
@@ -250,6 +257,11 @@ func (in *instance) noteAlarm() error {
 
 // noteAlarm copies a facet's alarm, -1 for none, to the registry, where that knows another. start says how to start the facet.
 func (m *Manager) noteAlarm(ctx context.Context, id alarmID, at int64, start func() ([]byte, error)) error {
+	release, err := m.alarms.hold(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
 	known, has := m.alarms.get(id)
 	switch {
 	case at < 0 && has:

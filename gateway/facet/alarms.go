@@ -3,6 +3,7 @@ package facet
 import (
 	"bytes"
 	"container/heap"
+	"context"
 	"sync"
 	"time"
 
@@ -34,15 +35,42 @@ type alarms struct {
 	// loose are facets without an alarm of which it is still stored how to start them: one that clears and sets its alarm in
 	// turn must not have that written each time. It is removed when their instance ends; guarded by mu.
 	loose  map[alarmID]struct{}
-	queue  alarmQueue    // by when they are due; guarded by mu
-	turns  alarmTurns    // of those that are due; guarded by mu
-	moved  chan struct{} // told when the first of the queue may have changed
+	held   map[alarmID]chan struct{} // those that are being changed, closed when that is done; guarded by mu
+	queue  alarmQueue                // by when they are due; guarded by mu
+	turns  alarmTurns                // of those that are due; guarded by mu
+	moved  chan struct{}             // told when the first of the queue may have changed
 	slots  chan struct{}
 	retain func(*registry.Alarm) (release func()) // keeps the bundles that its facet is started with
 }
 
 func newAlarms() *alarms {
-	return &alarms{byID: map[alarmID]*alarm{}, loose: map[alarmID]struct{}{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), turns: alarmTurns{map[string]*turn{}}}
+	return &alarms{byID: map[alarmID]*alarm{}, loose: map[alarmID]struct{}{}, held: map[alarmID]chan struct{}{}, moved: make(chan struct{}, 1), slots: make(chan struct{}, alarmsAtOnce), turns: alarmTurns{map[string]*turn{}}}
+}
+
+// hold keeps everybody else from changing an alarm, here and in the registry, until it is released: what a facet sets while its handler's
+// end is noted must not be lost under that.
+func (s *alarms) hold(ctx context.Context, id alarmID) (release func(), err error) {
+	for {
+		s.mu.Lock()
+		other := s.held[id]
+		if other == nil {
+			done := make(chan struct{})
+			s.held[id] = done
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				delete(s.held, id)
+				close(done)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // put sets or moves an alarm.
