@@ -42,6 +42,11 @@ func hasLeft(ctx context.Context) bool {
 
 // look ends an exchange whose body waits for the facet if its client has left.
 func (u *upload) look() {
+	select {
+	case <-u.done: // it ended while this began: nothing would end the looks
+		return
+	default:
+	}
 	if u.writing.Load() && hasLeft(u.ctx) {
 		u.cancel()
 		return
