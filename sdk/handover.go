@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire"
 )
@@ -102,14 +103,74 @@ func (s *Stub) handOver(x *exchange, r *http.Request) {
 	x.w.ResponseWriter.WriteHeader(wire.StatusHandover)
 	clear(header)
 	x.s.silent.Store(x.body == nil)
-	x.s.awaitOther()
+	if x.s.awaitOther() && x.body == nil {
+		x.s.expectNext()
+	}
 }
 
-// awaitOther returns when the gateway says that the other facet's answer has ended. Nobody else
+// awaitOther returns when the gateway says that the other facet's answer has ended, and reports whether it did. Nobody else
 // reads here meanwhile: net/http's read ahead waits elsewhere.
-func (s *stream) awaitOther() {
+func (s *stream) awaitOther() bool {
 	var b [1]byte
 	if _, err := s.Stream.Read(b[:]); err != nil {
 		s.deaf.Store(true)
+		return false
 	}
+	return true
+}
+
+// A stream whose request was handed over without an answer of its own may carry the next one at once, though the handler still
+// runs, or has it closed by a panic. Mostly the handler returns in a moment, and net/http reads on. Else the stream moves on, to a
+// connection of its own, and what the handler has is nothing's end any more.
+
+// lastWords is how long the handler may take.
+const lastWords = 2 * time.Millisecond
+
+// expectNext has the stream move on unless it is read soon.
+func (s *stream) expectNext() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handed = true
+	if s.late == nil {
+		s.late = time.AfterFunc(lastWords, func() { s.moveOn() })
+	} else {
+		s.late.Reset(lastWords)
+	}
+}
+
+// next begins to read the next request, and reports whether that is this connection's to read.
+func (s *stream) next() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handed {
+		s.handed = false
+		s.late.Stop()
+	}
+	return !s.moved
+}
+
+// moveOn gives the stream to a new connection if it waits for the next request and the handler keeps it, and reports whether it is
+// another's now.
+func (s *stream) moveOn() bool {
+	s.mu.Lock()
+	if !s.handed || s.hijacked {
+		defer s.mu.Unlock()
+		return s.moved
+	}
+	s.handed, s.moved = false, true
+	s.late.Stop()
+	s.Stream.SetDeadline(time.Time{}) // of the handler's
+	s.mu.Unlock()
+	l, id := s.owner, s.StreamID()
+	c := &stream{Stream: s.Stream, owner: l, cancel: func() {}}
+	c.wake.L = &c.mu
+	l.mu.Lock()
+	if l.open[id] == s {
+		l.open[id] = c
+	} else {
+		c.gone = true
+	}
+	l.mu.Unlock()
+	go l.give(c)
+	return true
 }

@@ -53,12 +53,17 @@ func (l *streams) accept(session *yamux.Session, event func(net.Conn)) {
 				c.Close()
 				return
 			}
-			select {
-			case l.ready <- c:
-			case <-l.done:
-				c.Close()
-			}
+			l.give(c)
 		}()
+	}
+}
+
+// give has a connection accepted.
+func (l *streams) give(c *stream) {
+	select {
+	case l.ready <- c:
+	case <-l.done:
+		c.Close()
 	}
 }
 
@@ -146,6 +151,10 @@ type stream struct {
 	aborted  bool               // and is to return at once
 	hijacked bool               // net/http has let go of the stream: nobody reads ahead any more
 
+	handed bool        // the next request may come, and nobody reads it yet; see expectNext
+	late   *time.Timer // that ends it
+	moved  bool        // the stream is another connection's
+
 	readLimit  bool        // yamux has a read deadline; guarded by mu
 	writeLimit atomic.Bool // and a write deadline
 }
@@ -162,6 +171,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, errDeaf
 	}
 	if len(p) != aheadLen {
+		if s.silent.Load() && !s.next() {
+			return 0, errDeaf
+		}
 		n, err := s.Stream.Read(p)
 		if n > 0 {
 			s.silent.Store(false)
@@ -170,7 +182,11 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 	s.mu.Lock()
 	if s.hijacked {
+		moved := s.moved
 		s.mu.Unlock()
+		if moved {
+			return 0, errDeaf
+		}
 		return s.Stream.Read(p)
 	}
 	defer s.mu.Unlock()
@@ -198,12 +214,12 @@ func (s *stream) Write(p []byte) (int, error) {
 // is all that is waited for, yamux need not know; nor of times taken back that it was not told.
 func (s *stream) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.aborted = !t.IsZero() && !t.After(time.Now())
 	skip := s.aborted && s.ahead || t.IsZero() && !s.readLimit
 	s.readLimit = !t.IsZero() && (s.readLimit || !skip)
 	s.wake.Broadcast()
-	s.mu.Unlock()
-	if skip {
+	if skip || s.moved {
 		return nil
 	}
 	return s.Stream.SetReadDeadline(t)
@@ -215,6 +231,11 @@ func (s *stream) SetWriteDeadline(t time.Time) error {
 		return nil
 	}
 	s.writeLimit.Store(!t.IsZero())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moved {
+		return nil
+	}
 	return s.Stream.SetWriteDeadline(t)
 }
 
@@ -241,8 +262,12 @@ func (s *stream) peerClosed() {
 	cancel()
 }
 
-// Close ends the stream.
+// Close ends the stream, unless it has moved on.
 func (s *stream) Close() error {
+	if s.moveOn() {
+		s.peerClosed()
+		return nil
+	}
 	l := s.owner
 	l.mu.Lock()
 	delete(l.open, s.StreamID())
