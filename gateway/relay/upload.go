@@ -114,7 +114,13 @@ func (u *upload) read(p []byte) (int, error) {
 }
 
 func (u *upload) run() {
-	defer close(u.done)
+	failed := false
+	defer func() {
+		close(u.done)
+		if failed {
+			u.cancel() // which ends the answer, too; by then it can be told why
+		}
+	}()
 	if u.held {
 		select {
 		case <-u.ask:
@@ -135,9 +141,8 @@ func (u *upload) run() {
 	u.looks = time.AfterFunc(time.Hour, u.look) // which needs looks
 	u.looks.Reset(lookAfter)
 	defer u.looks.Stop()
-	if u.err = u.send(); u.err != nil && !errors.Is(u.err, ErrFacetGone) {
-		u.cancel()
-	}
+	u.err = u.send()
+	failed = u.err != nil && !errors.Is(u.err, ErrFacetGone)
 }
 
 // send copies the body, in chunks where its length is unknown.
