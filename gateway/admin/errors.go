@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 
-
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
 	"github.com/facetgateway/fgw/gateway/problem"
