@@ -187,7 +187,7 @@ func (s *seeder) write(path string, text []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "new-")
+	f, err := os.CreateTemp(dir, "new-*-d") // if it is left, the go command takes it for an old output, and removes it
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/facet"
@@ -66,6 +68,24 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := f.serve(w, r, id); err != nil {
 		f.fail(w, r, id, err)
 	}
+	if r.ContentLength != 0 && r.Header.Get("Expect") != "" {
+		linger(w, r)
+	}
+}
+
+// lingerTime is how long a client that still sends its body may take to notice the answer: as long as net/http gives it.
+const lingerTime = 500 * time.Millisecond
+
+// linger reads on after an answer that came before its request's end. The connection is closed next, and a client that still sends
+// would be told that it was reset, which many take for the whole of the answer. net/http does so by itself, but not where the client
+// had asked for leave to send its body.
+func linger(w http.ResponseWriter, r *http.Request) {
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil || rc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	defer rc.SetReadDeadline(time.Time{})
+	io.Copy(io.Discard, r.Body)
 }
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, id string) error {
