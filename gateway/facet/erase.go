@@ -3,24 +3,16 @@ package facet
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
+	"fmt"
+	"sync"
 
 	"github.com/facetgateway/fgw/gateway/address"
-	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
 )
 
 // Delete ends a facet and deletes its data and its descendants'. Deleting what never was does nothing, and so does deleting twice. Once
-// it has begun it goes on without its caller, for changeTime; one that failed or broke off is finished by asking for it again.
+// it has begun it goes on without its caller, for changeTime; where files could not be removed, asking for it again tries that again.
 func (m *Manager) Delete(ctx context.Context, a address.Address) error {
-	r, err := m.find(ctx, a)
-	if errors.Is(err, registry.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	release, err := m.holdAll(ctx, a, "the facet was deleted")
 	if err != nil {
 		return err
@@ -28,158 +20,107 @@ func (m *Manager) Delete(ctx context.Context, a address.Address) error {
 	defer release()
 	ctx, cancel := lasting(ctx)
 	defer cancel()
+	r, err := m.find(ctx, a)
+	if errors.Is(err, registry.ErrNotFound) {
+		return late(ctx, m.sweepAgain(ctx, a))
+	}
+	if err != nil {
+		return err
+	}
 	return late(ctx, m.erase(ctx, r))
 }
 
-// erase deletes the data of a facet and its descendants, which are held. Their names go last: of a facet without a name nobody
-// would find what was left.
+// erase deletes the data of a facet and its descendants, which are held. They are gone at one moment, with the registry's commit;
+// if the gateway is killed before their files are, its next start removes those.
 func (m *Manager) erase(ctx context.Context, r *record) error {
-	facets, err := m.Registry.Facets(ctx, r.object)
-	if err != nil {
-		return err
-	}
-	below := map[int]bool{r.n: true}
-	files := []string{placeOf(r.object, r.n).file}
-	for _, f := range facets { // parents come before their children
-		if below[f.Parent] && f.N != r.n {
-			below[f.N] = true
-			files = append(files, placeOf(r.object, f.N).file)
+	if r.n == 0 { // a root has no row that could go; its number is used again, so it goes first and not as a leftover
+		if err := m.dropAlarm(ctx, alarmID{r.object.ID, 0}); err != nil {
+			return err
+		}
+		if err := m.Databases.Remove(ctx, r.object.Dir(), []string{placeOf(r.object, 0).file}); err != nil {
+			return err
 		}
 	}
-	for n := range below {
-		id := alarmID{r.object.ID, n}
-		m.alarms.drop(id)
-		if m.alarms.forget(id) {
-			if err := m.Registry.RemoveAlarm(ctx, id.object, id.n); err != nil {
-				return err
-			}
-		}
-	}
-	if err := m.Databases.Remove(ctx, r.object.Dir(), files); err != nil {
-		return err
-	}
-	_, err = m.Registry.RemoveFacetNames(ctx, r.object, r.n)
-	return err
-}
-
-// Clone replaces dst by a copy of src, which may go on running.
-func (m *Manager) Clone(ctx context.Context, src, dst address.Address) error {
-	from, err := m.find(ctx, src)
+	removed, err := m.Registry.RemoveFacet(ctx, r.object, r.n)
 	if err != nil {
 		return err
 	}
-	if src.Namespace != dst.Namespace || src.Object != dst.Object {
-		return problem.New(problem.BadRequest, "a facet is cloned within its object: %s and %s are of different ones", src, dst)
-	}
-	return m.cloneFrom(ctx, from, dst)
+	return m.sweep(ctx, r.object, removed)
 }
 
-// clone is a supervisor's: a source that never was empties the copy.
-func (m *Manager) clone(ctx context.Context, src, dst address.Address) error {
-	from, err := m.find(ctx, src)
-	if errors.Is(err, registry.ErrNotFound) {
-		return m.Delete(ctx, dst)
-	}
-	if err != nil {
-		return err
-	}
-	return m.cloneFrom(ctx, from, dst)
-}
-
-func (m *Manager) cloneFrom(ctx context.Context, from *record, dst address.Address) error {
-	release, err := m.holdAll(ctx, dst, "the facet was cloned over")
+// dropAlarm removes a facet's alarm. It waits for whoever is changing it: what the facet set last may still be on its way.
+func (m *Manager) dropAlarm(ctx context.Context, id alarmID) error {
+	release, err := m.alarms.hold(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if from.addr.Equal(dst) {
+	m.alarms.drop(id)
+	if !m.alarms.forget(id) {
 		return nil
 	}
-	return m.copyTree(ctx, from, dst)
+	return m.Registry.RemoveAlarm(ctx, id.object, id.n)
 }
 
-// copyTree copies a facet and its descendants over dst, which is held.
-func (m *Manager) copyTree(ctx context.Context, from *record, dst address.Address) error {
-	if len(dst.Facets) == 0 || len(from.addr.Facets) == 0 {
-		return problem.New(problem.BadRequest, "a supervisor can't be cloned, nor cloned over")
+// sweep removes what is left of facets that the registry has forgotten: their alarms and their databases. What it can't remove is
+// tried again by the next one in the object, or by the next start of the gateway.
+func (m *Manager) sweep(ctx context.Context, o *registry.Object, numbers []int) (err error) {
+	numbers = append(m.unswept.take(o.ID), numbers...)
+	if len(numbers) == 0 {
+		return nil
 	}
-	if dst.Contains(from.addr) || from.addr.Contains(dst) {
-		return problem.New(problem.BadRequest, "%s and %s lie within one another", from.addr, dst)
-	}
-	parent := 0
-	if up := dst.Facets[:len(dst.Facets)-1]; len(up) > 0 {
-		numbers, err := m.Registry.FindFacet(ctx, from.object, up...)
+	defer func() {
 		if err != nil {
+			m.unswept.add(o.ID, numbers)
+			err = fmt.Errorf("the data can't be reached any more, but their files are not removed yet: %w", err)
+		}
+	}()
+	files := make([]string, len(numbers))
+	for i, n := range numbers {
+		if err := m.dropAlarm(ctx, alarmID{o.ID, n}); err != nil {
 			return err
 		}
-		parent = numbers[len(numbers)-1]
+		files[i] = placeOf(o, n).file
 	}
-	facets, err := m.Registry.Facets(ctx, from.object)
+	if err := m.Databases.Remove(ctx, o.Dir(), files); err != nil {
+		return err
+	}
+	return m.Registry.Swept(ctx, o, numbers)
+}
+
+// sweepAgain finishes what an earlier deletion in the object could not.
+func (m *Manager) sweepAgain(ctx context.Context, a address.Address) error {
+	o, err := m.Registry.Object(ctx, a.Namespace, a.Object)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if err := m.roomFor(from, dst, facets); err != nil {
-		return err
-	}
-	old, err := m.find(ctx, dst)
-	if err == nil {
-		err = m.erase(ctx, old)
-	}
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return err
-	}
-	to := map[int]int{}
-	for _, f := range facets {
-		name := f.Name
-		switch up, below := to[f.Parent]; {
-		case f.N == from.n:
-			name = dst.Facet()
-		case below:
-			parent = up
-		default:
-			continue
-		}
-		n, err := m.Registry.EnsureFacet(ctx, from.object, parent, name)
-		if err != nil {
-			return objectProblem(err)
-		}
-		to[f.N] = n
-		if err := m.Databases.Clone(ctx, from.object.Dir(), placeOf(from.object, f.N).file, placeOf(from.object, n).file); err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.sweep(ctx, o, nil)
 }
 
-// roomFor says whether a copy over dst fits into what the object's databases may take together.
-func (m *Manager) roomFor(from *record, dst address.Address, facets []registry.Facet) error {
-	ns, err := m.Registry.Namespace(dst.Namespace)
-	if err != nil {
-		return err
+// unswept are the numbers by object of facets whose files could not be removed.
+type unswept struct {
+	mu      sync.Mutex
+	numbers map[string][]int // guarded by mu
+}
+
+func (u *unswept) take(object string) []int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	numbers := u.numbers[object]
+	delete(u.numbers, object)
+	return numbers
+}
+
+func (u *unswept) add(object string, numbers []int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.numbers == nil {
+		u.numbers = map[string][]int{}
 	}
-	most := m.specOf(dst, ns).Object
-	if most == 0 {
-		return nil
-	}
-	var kept, copied int64
-	for _, f := range append(facets, registry.Facet{}) { // the supervisor, too
-		a := address.Address{Namespace: dst.Namespace, Object: dst.Object, Facets: f.Path}
-		var bytes int64 // without what a log may still hold
-		if fi, err := os.Stat(filepath.Join(m.Objects, placeOf(from.object, f.N).file)); err == nil {
-			bytes = fi.Size()
-		}
-		if len(f.Path) == 0 || !dst.Contains(a) {
-			kept += bytes
-		}
-		if len(f.Path) > 0 && from.addr.Contains(a) {
-			copied += bytes
-		}
-	}
-	if kept+copied > most {
-		return problem.New(problem.StorageQuota, "a copy of %s takes %s, and the databases of its object may take %s together; %s are in use",
-			from.addr, sizeText(copied), sizeText(most), sizeText(kept))
-	}
-	return nil
+	u.numbers[object] = append(u.numbers[object], numbers...)
 }
 
 // RemoveObject ends what runs in an object and removes it with all its data. Whoever asks for it meanwhile waits, and finds a new one.
@@ -210,6 +151,7 @@ func (m *Manager) removeObject(ctx context.Context, o *registry.Object) error {
 		return err
 	}
 	m.forget(key{o.Namespace, o.Name, ""})
+	m.unswept.take(o.ID) // they go with the directory, and the next object of this name gives their numbers again
 	return m.Registry.RemoveObject(ctx, o.Namespace, o.Name)
 }
 

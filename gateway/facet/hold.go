@@ -14,7 +14,8 @@ import (
 // has heard yet. A hold on the facets that are known would let a new one begin in a directory on its way to the trash.
 type hold struct {
 	key
-	over chan struct{} // closed at its end
+	reads bool          // their data are only read: they may start, and others may read them, but nobody deletes or replaces them
+	over  chan struct{} // closed at its end
 }
 
 // covers reports whether other lies at or below k, which may name an object or a namespace as well.
@@ -32,7 +33,7 @@ func (m *Manager) enter(k key) (held <-chan struct{}, err error) {
 		return nil, errStopping
 	}
 	for h := range m.holds {
-		if h.covers(k) {
+		if !h.reads && h.covers(k) {
 			return h.over, nil
 		}
 	}
@@ -40,11 +41,15 @@ func (m *Manager) enter(k key) (held <-chan struct{}, err error) {
 	return nil, nil
 }
 
-// holdAll ends every facet at or below a and keeps them from starting until the returned function is called. It waits for
-// another hold on some of them.
-func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string) (release func(), err error) {
-	h := &hold{keyOf(a), make(chan struct{})}
-	for other := m.take(h); other != nil; other = m.take(h) {
+// holdAll ends every facet at or below a and keeps them from starting until the returned function is called; what lies at or below
+// read is not deleted or replaced until then. It waits for other holds on some of them.
+func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string, read ...address.Address) (release func(), err error) {
+	over := make(chan struct{})
+	holds := []*hold{{key: keyOf(a), over: over}}
+	for _, r := range read {
+		holds = append(holds, &hold{key: keyOf(r), reads: true, over: over})
+	}
+	for other := m.take(holds); other != nil; other = m.take(holds) {
 		select {
 		case <-other.over:
 		case <-ctx.Done():
@@ -53,9 +58,11 @@ func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string)
 	}
 	release = func() {
 		m.lives.Lock()
-		delete(m.holds, h)
+		for _, h := range holds {
+			delete(m.holds, h)
+		}
 		m.lives.Unlock()
-		close(h.over)
+		close(over)
 	}
 	// From here on it is done, whether its caller still waits or not. Whoever entered before is seen here: its node is known, and its
 	// mutex held until it has its instance.
@@ -87,16 +94,20 @@ func late(ctx context.Context, err error) error {
 
 var errLate = errors.New("a change of what is stored took longer than " + changeTime.String())
 
-// take begins a hold, unless another holds some of the same facets.
-func (m *Manager) take(h *hold) (other *hold) {
+// take begins holds, all or none: two that wait for one another's would do so for ever. It gives one that is in their way.
+func (m *Manager) take(holds []*hold) (other *hold) {
 	m.lives.Lock()
 	defer m.lives.Unlock()
 	for other := range m.holds {
-		if other.covers(h.key) || h.covers(other.key) {
-			return other
+		for _, h := range holds {
+			if !(h.reads && other.reads) && (other.covers(h.key) || h.covers(other.key)) {
+				return other
+			}
 		}
 	}
-	m.holds[h] = struct{}{}
+	for _, h := range holds {
+		m.holds[h] = struct{}{}
+	}
 	return nil
 }
 

@@ -87,3 +87,55 @@ func TestNothingStartsInWhatIsHeld(t *testing.T) {
 		}
 	})
 }
+
+// What is copied may start and be copied again, but not be deleted or replaced until the copy is made; two copies of one another don't
+// wait for ever.
+func TestWhatIsCopiedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewManager(Config{})
+		defer m.exchanges.Close()
+		at := func(names ...string) address.Address {
+			return address.Address{Namespace: "n", Object: "o", Facets: names}
+		}
+		first, err := m.holdAll(t.Context(), at("dst"), "cloned over", at("src"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held, err := m.enter(key{"n", "o", "src"}); err != nil || held != nil {
+			t.Errorf("what is copied can't start: %v", err)
+		} else {
+			m.live.Done()
+		}
+		second, err := m.holdAll(t.Context(), at("other"), "cloned over", at("src", "kid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan string, 3)
+		for name, hold := range map[string]func() (func(), error){
+			"deleted":  func() (func(), error) { return m.holdAll(t.Context(), at("src"), "deleted") },
+			"below":    func() (func(), error) { return m.holdAll(t.Context(), at("src", "kid", "kid"), "deleted") },
+			"replaced": func() (func(), error) { return m.holdAll(t.Context(), at("src"), "cloned over", at("dst")) },
+		} {
+			go func() {
+				release, err := hold()
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					return
+				}
+				got <- name
+				release()
+			}()
+		}
+		synctest.Wait()
+		first()
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Errorf("%s while a part of it is copied", <-got)
+		}
+		second()
+		synctest.Wait()
+		if len(got) != 3 || len(m.holds) != 0 {
+			t.Errorf("%d went on in the end, %d holds are left", len(got), len(m.holds))
+		}
+	})
+}

@@ -75,6 +75,7 @@ type Manager struct {
 	given     *bundle.Given
 	workers   atomic.Int64 // numbers the dynamic workers that have no id
 	standbys  *standbys
+	unswept   unswept
 
 	mu    sync.Mutex
 	nodes map[key]*node // guarded by mu

@@ -106,7 +106,9 @@ func objectProblem(err error) error {
 	switch {
 	case errors.Is(err, registry.ErrObjectNotFound):
 		return &problem.Error{Code: problem.ObjectNotFound, Message: err.Error(), Hint: "create it: fgw objects create NAMESPACE/OBJECT, or let requests create objects: fgw namespaces set NAMESPACE create=open"}
-	case errors.Is(err, registry.ErrObjectLimit), errors.Is(err, registry.ErrFacetLimit):
+	case errors.Is(err, registry.ErrFacetLimit):
+		return &problem.Error{Code: problem.ObjectLimit, Message: err.Error(), Hint: "delete facets of this object that are not needed: fgw facets ls NAMESPACE/OBJECT shows them"}
+	case errors.Is(err, registry.ErrObjectLimit):
 		return &problem.Error{Code: problem.ObjectLimit, Message: err.Error(), Hint: "raise it: fgw namespaces set NAMESPACE max_objects=N"}
 	case errors.Is(err, registry.ErrNotFound):
 		return problem.New(problem.ObjectNotFound, "%v", err)

@@ -36,7 +36,7 @@ func TestAudits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.RemoveFacetNames(ctx, o, numbers[0]); err != nil {
+	if _, err := r.RemoveFacet(ctx, o, numbers[0]); err != nil {
 		t.Fatal(err)
 	}
 	check()

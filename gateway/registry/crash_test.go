@@ -58,7 +58,7 @@ func churn(dir, round string) error {
 				say("add %s app/f%d %d", name, i, n[1])
 				if i%5 == 0 {
 					say("removing %s %d", name, n[1])
-					if _, err := r.RemoveFacetNames(ctx, o, n[1]); err != nil {
+					if _, err := r.RemoveFacet(ctx, o, n[1]); err != nil {
 						errs <- err
 						return
 					}

@@ -109,6 +109,11 @@ var migrations = []string{
 			('idle_timeout', '10s'), ('statement_timeout', '5s'), ('request_timeout', '1m'), ('memory', '256MiB'), ('storage', '1GiB'),
 			('body', '1GiB'), ('cpu', '1'), ('processes', 64), ('in_flight', 64), ('max_objects', 10000)))
 	WHERE (SELECT count(*) FROM json_each(limits)) >= 10;`,
+	`CREATE TABLE leftover ( -- numbers of no facet whose databases are still to be removed
+		object BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
+		n      INTEGER NOT NULL,
+		PRIMARY KEY (object, n)
+	) STRICT, WITHOUT ROWID;`,
 }
 
 // openDatabase opens and migrates the file; fresh tells that it was made now.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
 	"syscall"
 	"time"
@@ -154,6 +156,51 @@ func (r *Registry) rewrite(o *Object, next int, facets []record) error {
 		return err
 	}
 	return r.objects.Rename(path+".new", path)
+}
+
+// replace is rewrite that is synced and tells of removals, too. What there was comes back if the change is not committed.
+func (r *Registry) replace(c *change, o *Object, next int, facets []record) error {
+	b, err := encodeDescription(o, next, facets)
+	if err != nil {
+		return err
+	}
+	path := o.Dir() + "/" + descriptionFile
+	before := path + ".old"
+	if err := r.objects.Remove(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	back := func() error { return r.objects.Rename(before, path) } // takes no space on a full disk
+	switch err := r.objects.Link(path, before); {
+	case errors.Is(err, fs.ErrNotExist): // lost, with its directory or without
+		if err := r.mkdir(o.ID); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		back = func() error { return r.objects.Remove(path) }
+	case err != nil:
+		return err
+	}
+	c.onUndo(func() {
+		if err := back(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.log.Error("the description of an object could not be put back", slog.String("id", o.ID), slog.Any("error", err))
+		}
+	})
+	c.onCommit(func() { r.objects.Remove(before) })
+	if err := r.writeSynced(path+".new", b); err != nil {
+		return err
+	}
+	if err := r.objects.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return r.syncDir(o.Dir())
+}
+
+func (r *Registry) writeSynced(path string, b []byte) error {
+	f, err := r.objects.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // describe appends records, and takes them back if the change is not committed.

@@ -43,11 +43,11 @@ func TestFacetNumbers(t *testing.T) {
 		t.Errorf("the tree is %q, %v", paths(facets), err)
 	}
 
-	removed, err := r.RemoveFacetNames(ctx, o, 1)
+	removed, err := r.RemoveFacet(ctx, o, 1)
 	if err != nil || !slices.Equal(removed, []int{1, 3, 4}) {
 		t.Errorf("removed %v, %v", removed, err)
 	}
-	if removed, err := r.RemoveFacetNames(ctx, o, 1); err != nil || len(removed) != 0 {
+	if removed, err := r.RemoveFacet(ctx, o, 1); err != nil || len(removed) != 0 {
 		t.Errorf("removed again: %v, %v", removed, err)
 	}
 	number(0, "a", 5) // no number is given twice
@@ -59,7 +59,7 @@ func TestFacetNumbers(t *testing.T) {
 	number(0, "b", 2)
 	number(0, "a", 5)
 	number(5, "a", 6)
-	if removed, err := r.RemoveFacetNames(ctx, o, 0); err != nil || !slices.Equal(removed, []int{2, 5, 6}) {
+	if removed, err := r.RemoveFacet(ctx, o, 0); err != nil || !slices.Equal(removed, []int{2, 5, 6}) {
 		t.Errorf("removed below the root: %v, %v", removed, err)
 	}
 	number(0, "b", 7)

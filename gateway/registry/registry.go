@@ -118,7 +118,10 @@ func (r *Registry) start(ctx context.Context, fresh bool) error {
 			r.log.Warn("registry rebuilt from the objects' directories", slog.Int("objects", report.Objects), slog.Any("skipped", report.Skipped))
 		}
 	}
-	return r.emptyTrash(ctx)
+	if err := r.emptyTrash(ctx); err != nil {
+		return err
+	}
+	return r.sweep(ctx)
 }
 
 // Close waits for the changes under way and closes the database.

@@ -78,11 +78,14 @@ func (r *Registry) repair(c *change, o *Object) error {
 		return fmt.Errorf("object %w", err)
 	}
 	for n := range d.Gone {
-		if err := c.exec(`DELETE FROM facet WHERE object = ? AND n = ?`, o.key(), n); err != nil {
+		if err := removeRow(c, o, n); err != nil {
 			return err
 		}
 	}
 	if err := insertFacets(c, o.ID, d); err != nil {
+		return err
+	}
+	if err := removeStrays(c, o); err != nil {
 		return err
 	}
 	facets, err := loadFacets(c, o)
@@ -93,18 +96,40 @@ func (r *Registry) repair(c *change, o *Object) error {
 	return r.rewrite(o, next, facets)
 }
 
-// insertFacets adds the facets that a description knows, oldest first.
+// removeStrays removes rows whose parents are gone.
+func removeStrays(c *change, o *Object) error {
+	for {
+		var strays []int
+		err := c.rows(`SELECT n FROM facet f WHERE object = ?1 AND parent <> 0
+			AND NOT EXISTS (SELECT 1 FROM facet p WHERE p.object = ?1 AND p.n = f.parent)`, []any{o.key()}, scanInts(&strays))
+		if err != nil || len(strays) == 0 {
+			return err
+		}
+		for _, n := range strays {
+			if err := removeRow(c, o, n); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// insertFacets adds the facets that a description knows, oldest first. Where a name has another number already, the
+// higher one is the later.
 func insertFacets(c *change, id string, d *description) error {
 	for _, n := range slices.Sorted(maps.Keys(d.Facets)) {
 		rec := d.Facets[n]
 		if _, ok := d.Facets[rec.Parent]; !ok && rec.Parent != 0 {
 			continue // its parent was removed
 		}
-		if err := c.exec(`INSERT OR IGNORE INTO facet (object, n, parent, name) VALUES (?, ?, ?, ?)`, idKey(id), n, rec.Parent, []byte(rec.Name)); err != nil {
+		err := errors.Join(
+			c.exec(`INSERT OR IGNORE INTO leftover (object, n) SELECT object, n FROM facet WHERE object = ? AND parent = ? AND name = ? AND n < ?`, idKey(id), rec.Parent, []byte(rec.Name), n),
+			c.exec(`DELETE FROM facet WHERE object = ? AND parent = ? AND name = ? AND n < ?`, idKey(id), rec.Parent, []byte(rec.Name), n),
+			c.exec(`INSERT OR IGNORE INTO facet (object, n, parent, name) VALUES (?, ?, ?, ?)`, idKey(id), n, rec.Parent, []byte(rec.Name)))
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return c.exec(`DELETE FROM leftover WHERE object = ?1 AND n IN (SELECT n FROM facet WHERE object = ?1)`, idKey(id))
 }
 
 func loadFacets(c *change, o *Object) (facets []record, err error) {

@@ -43,7 +43,7 @@ func TestRebuild(t *testing.T) {
 		ensure(t, r, a, fmt.Sprintf("o\xff/%d", i), "app", "child")
 	}
 	o, _ := ensure(t, r, b, "alice", "x", "y")
-	if _, err := r.RemoveFacetNames(t.Context(), o, 2); err != nil {
+	if _, err := r.RemoveFacet(t.Context(), o, 2); err != nil {
 		t.Fatal(err)
 	}
 	r = reopen(t, r, dir, func() {
@@ -216,7 +216,7 @@ func TestDescriptionIsWrittenAnewWhenLong(t *testing.T) {
 	for i := range 60 {
 		n, err := r.EnsureFacet(t.Context(), o, 0, fmt.Sprint("f", i))
 		must(t, err)
-		_, err = r.RemoveFacetNames(t.Context(), o, n)
+		_, err = r.RemoveFacet(t.Context(), o, n)
 		must(t, err)
 	}
 	file := filepath.Join(r.ObjectDir(o), descriptionFile)

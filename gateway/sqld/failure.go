@@ -80,6 +80,30 @@ func (t *task) classify(err error) *sqlchan.Failure {
 	return f
 }
 
+// orderCode gives the code of what went wrong with an order of the gateway's, "" where there is none: that is the gateway's own failure.
+func orderCode(err error) string {
+	var e *sqlite.Error
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return sqlchan.CodeDiskFull
+	case !errors.As(err, &e):
+		return ""
+	}
+	switch e.Primary() {
+	case sqlite.Full: // a copy has no quota of its own
+		return sqlchan.CodeDiskFull
+	case sqlite.IOErr:
+		if diskFull() {
+			return sqlchan.CodeDiskFull
+		}
+	case sqlite.Corrupt, sqlite.NotADB:
+		return sqlchan.CodeCorrupt
+	case sqlite.NoMem:
+		return sqlchan.CodeMemoryLimit
+	}
+	return ""
+}
+
 // full tells whose limit was reached when SQLite says that the database is full.
 func (db *database) full() (code, message string) {
 	if diskFull() {

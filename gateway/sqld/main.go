@@ -94,7 +94,7 @@ func (w *worker) order(conn *control.Conn, shared *control.Shared, m *control.Me
 	reply := func(err error) {
 		r := &control.Message{Op: control.Reply, ID: m.ID}
 		if err != nil {
-			r.Error = err.Error()
+			r.Error, r.Code = err.Error(), orderCode(err)
 		}
 		conn.Send(r, nil)
 	}

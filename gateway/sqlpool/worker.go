@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
+	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 	"golang.org/x/sys/unix"
 )
 
@@ -306,11 +307,7 @@ func (w *worker) receive(conn *control.Conn) {
 			delete(w.calls, m.ID)
 			w.mu.Unlock()
 			if done != nil {
-				var err error
-				if m.Error != "" {
-					err = errors.New(m.Error)
-				}
-				done(err)
+				done(replied(m))
 			}
 		case control.Ended:
 			if c := w.channel(m.Channel); c != nil {
@@ -325,6 +322,17 @@ func (w *worker) receive(conn *control.Conn) {
 			}
 		}
 	}
+}
+
+// replied is the error that a reply tells, a *sqlchan.Failure where it has a code.
+func replied(m *control.Message) error {
+	switch {
+	case m.Error == "":
+		return nil
+	case m.Code != "":
+		return &sqlchan.Failure{Code: m.Code, Offset: -1, Message: m.Error}
+	}
+	return errors.New(m.Error)
 }
 
 func (w *worker) channel(id uint64) *Channel {

@@ -38,6 +38,7 @@ type Message struct {
 	ID      uint64 `json:"id,omitempty"`      // of a request and its reply
 	Channel uint64 `json:"channel,omitempty"` // Attach, Detach, SetAudit, Ended, Broken, Audit
 	Error   string `json:"error,omitempty"`   // Reply, Ended, Broken
+	Code    string `json:"code,omitempty"`    // Reply with an error: one of the SQL channel's codes, where it has one
 
 	Memory int64 `json:"memory,omitempty"` // Configure: bytes of SQLite's memory in all
 	Idle   int64 `json:"idle,omitempty"`   // Configure: bytes that idle databases may keep
