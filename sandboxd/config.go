@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/facetgateway/fgw/sandboxd/protocol"
 )
@@ -45,11 +46,19 @@ func (e *EndedError) Unwrap() error { return e.Which }
 type MissingError struct{ Layers []Layer }
 
 func (e *MissingError) Error() string {
-	s := ErrLayerMissing.Error()
-	for _, l := range e.Layers {
-		s += fmt.Sprintf(": %s (%s)", l.Layer, l.Detail)
+	// What is missing for one reason stands before that reason, told once.
+	var s strings.Builder
+	s.WriteString(ErrLayerMissing.Error() + ": ")
+	for i, l := range e.Layers {
+		if i > 0 {
+			s.WriteString(", ")
+		}
+		s.WriteString(l.Layer)
+		if i+1 == len(e.Layers) || e.Layers[i+1].Detail != l.Detail {
+			s.WriteString(" (" + l.Detail + ")")
+		}
 	}
-	return s
+	return s.String()
 }
 
 // Unwrap makes errors.Is(err, ErrLayerMissing) hold.

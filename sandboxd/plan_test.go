@@ -75,9 +75,11 @@ func TestRequiredLayersAreShown(t *testing.T) {
 }
 
 func TestMissingError(t *testing.T) {
-	err := error(&MissingError{[]Layer{{Layer: "seccomp", Detail: "function not implemented"}}})
-	if !errors.Is(err, ErrLayerMissing) || !strings.Contains(err.Error(), "seccomp (function not implemented)") {
-		t.Error(err)
+	err := error(&MissingError{[]Layer{{Layer: "memory", Detail: "permission denied"}, {Layer: "pids", Detail: "permission denied"},
+		{Layer: "seccomp", Detail: "function not implemented"}}})
+	want := "a required confinement layer is missing: memory, pids (permission denied), seccomp (function not implemented)"
+	if !errors.Is(err, ErrLayerMissing) || err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
 	}
 }
 
