@@ -42,7 +42,8 @@ func (c *Facets) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// Clone replaces dst by a copy of src with all its descendants, consistent while src runs. A src that never was leaves dst
+// Clone replaces dst by a copy of src with all its descendants, as they are at one moment (of each 128 facets, where there are
+// more) while src runs. It is done as a whole or, where it fails, not at all. A src that never was leaves dst
 // empty; onto itself, a child is ended and keeps its data.
 func (c *Facets) Clone(ctx context.Context, src, dst string) error {
 	to := wire.NewName(dst)

@@ -103,6 +103,38 @@ func TestFacetCloning(t *testing.T) {
 		close(stop)
 		wg.Wait()
 	})
+	t.Run("of one moment in all of the tree", func(t *testing.T) {
+		s := s.at(t, "nine")
+		for _, name := range []string{"src", "dst"} {
+			s.plan(name, plan{"children": true})
+		}
+		kid := func(of string) string { return s.path("on", of, "/~on/kid/count") }
+		s.script("src", "", `CREATE TABLE pad (a)`, `INSERT INTO pad VALUES (zeroblob(4000000))`) // its copy takes a while
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for { // what the child counts was counted by src before
+				select {
+				case <-stop:
+					return
+				default:
+					s.Try("GET", s.path("on", "src", "/count"), nil)
+					s.Try("GET", kid("src"), nil)
+				}
+			}
+		})
+		for range 5 {
+			s.done("clone", "src", "?to=dst")
+			var own, kids int
+			s.Get(s.path("on", "dst", "/count"), &own)
+			s.Get(kid("dst"), &kids)
+			if own != kids && own != kids+1 {
+				t.Errorf("the copy counts %d, its child %d", own, kids)
+			}
+		}
+		close(stop)
+		wg.Wait()
+	})
 	t.Run("survives a restart", func(t *testing.T) {
 		s := s.at(t, "seven")
 		s.family("src")

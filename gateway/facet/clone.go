@@ -11,6 +11,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/gateway/sqlpool"
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
@@ -121,10 +122,16 @@ func cloneProblem(err error, src, dst address.Address) error {
 	return err
 }
 
-// putCopies copies each source's database and puts the copies in place.
+// putCopies copies each source's database and puts the copies in place. They are of one moment, where they are not more than the pool
+// copies at once.
 func (m *Manager) putCopies(ctx context.Context, o *registry.Object, sources, tree []registry.Facet) (removed []int, err error) {
-	for i, f := range sources {
-		if err := m.Databases.Clone(ctx, o.Dir(), placeOf(o, f.N).file, placeOf(o, tree[i].N).file); err != nil {
+	for at := 0; at < len(tree); at += sqlpool.MaxClone {
+		var from, to []string
+		for i := at; i < min(at+sqlpool.MaxClone, len(tree)); i++ {
+			from = append(from, placeOf(o, sources[i].N).file)
+			to = append(to, placeOf(o, tree[i].N).file)
+		}
+		if err := m.Databases.Clone(ctx, o.Dir(), from, to); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/facetgateway/fgw/gateway/sqld/control"
 	"github.com/facetgateway/fgw/gateway/sqlite"
@@ -92,65 +94,133 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// clone replaces dst by a copy of src as of one moment, while src is in use. The
-// copy is on disk, whole, before it takes dst's name.
-func (w *worker) clone(src, dst string, limits *control.Limits) error {
-	from, err := w.database(src, limits)
+// clone replaces each of copies by a copy of that source, all as of one moment, while the sources are in use. A
+// copy is on disk, whole, before it takes its name.
+func (w *worker) clone(sources, copies []string, limits *control.Limits) error {
+	if len(sources) == 0 || len(sources) != len(copies) {
+		return errors.New("clone: as many copies as sources are wanted, and some")
+	}
+	for _, file := range copies {
+		if err := w.quiesce(file); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Dir(copies[0])
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
+	from := make([]*snapshot, 0, len(sources))
+	defer func() {
+		for _, s := range from {
+			s.close()
+		}
+	}()
+	for _, file := range sources {
+		s, err := w.snapshot(file, limits)
+		if err != nil {
+			return err
+		}
+		from = append(from, s)
+	}
+	defer from[0].db.object.makeCopy()()
+	if err := begin(from); err != nil {
+		return err
+	}
+	for i, s := range from {
+		if err := s.copyTo(copies[i]); err != nil {
+			return err
+		}
+		s.end() // its log may be emptied again
+	}
+	w.lookAgain(dir)
+	return syncDir(dir)
+}
+
+// snapshot is a connection that reads a database as of one moment.
+type snapshot struct {
+	db   *database
+	conn *conn
+}
+
+// snapshot opens a connection, which reads nothing yet.
+func (w *worker) snapshot(file string, limits *control.Limits) (*snapshot, error) {
+	db, err := w.database(file, limits)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer w.unref(from)
-	if err := w.quiesce(dst); err != nil {
-		return err
+	c, err := db.lease()
+	if err != nil {
+		w.unref(db)
+		return nil, err
 	}
-	defer from.object.makeCopy()()
-	temp := dst + unfinished
-	if err := removeFiles(temp); err != nil {
-		return fmt.Errorf("clone: %w", err)
+	c.trusted = true
+	return &snapshot{db, c}, nil
+}
+
+// begin fixes the moment that the snapshots show. None of the databases commits meanwhile: a commit that one shows and that led to
+// another, in a database of the others, would be there without its cause, or the cause without it.
+func begin(from []*snapshot) error {
+	inOrder := slices.SortedFunc(slices.Values(from), func(a, b *snapshot) int { return strings.Compare(a.db.file, b.db.file) })
+	for _, s := range inOrder {
+		s.db.commitMu.Lock()
+		defer s.db.commitMu.Unlock()
 	}
-	if err := os.MkdirAll(filepath.Dir(dst), 0o700); err != nil {
-		return fmt.Errorf("clone: %w", err)
-	}
-	if err := copyInto(from, temp); err != nil {
-		removeFiles(temp)
-		return err
-	}
-	if err := syncFile(temp); err != nil {
-		removeFiles(temp)
-		return err
-	}
-	for _, s := range suffixes[:len(suffixes)-1] { // dst's connections are closed: its log is in its file
-		if err := os.Remove(dst + s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, s := range from {
+		if err := s.conn.Exec("BEGIN"); err != nil {
+			return fmt.Errorf("clone: %w", err)
+		}
+		if err := s.conn.Exec("SELECT count(*) FROM sqlite_schema"); err != nil { // the first to read fixes it
 			return fmt.Errorf("clone: %w", err)
 		}
 	}
-	if err := os.Rename(temp, dst); err != nil {
-		return fmt.Errorf("clone: %w", err)
-	}
-	w.lookAgain(filepath.Dir(dst))
-	return syncDir(filepath.Dir(dst))
+	return nil
 }
 
-func copyInto(from *database, temp string) error {
-	src, err := from.lease()
+// end lets what changed since into the snapshot.
+func (s *snapshot) end() {
+	if !s.conn.AutoCommit() {
+		s.conn.Exec("ROLLBACK")
+	}
+}
+
+func (s *snapshot) close() {
+	s.end()
+	s.conn.trusted = false
+	s.db.giveBack(s.conn)
+	s.db.w.unref(s.db)
+}
+
+// copyTo puts a copy in the place of what file names, whose connections are closed.
+func (s *snapshot) copyTo(file string) error {
+	temp := file + unfinished
+	if err := removeFiles(temp); err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
+	err := s.copyInto(temp)
+	if err == nil {
+		err = syncFile(temp)
+	}
 	if err != nil {
+		removeFiles(temp)
 		return err
 	}
-	defer from.giveBack(src)
-	src.trusted = true
-	defer func() { src.trusted = false }()
-	// A reading transaction keeps the copy to one moment however long it takes.
-	if err := src.Exec("BEGIN"); err != nil {
-		return err
+	for _, suffix := range suffixes[:len(suffixes)-1] { // the old one's connections are closed: its log is in its file
+		if err := os.Remove(file + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("clone: %w", err)
+		}
 	}
-	defer src.Exec("ROLLBACK")
-	if err := src.Exec("SELECT count(*) FROM sqlite_schema"); err != nil {
-		return err
+	if err := os.Rename(temp, file); err != nil {
+		return fmt.Errorf("clone: %w", err)
 	}
+	return nil
+}
+
+// copyInto makes temp a copy.
+func (s *snapshot) copyInto(temp string) error {
 	if err := os.WriteFile(temp, firstPage(), 0o600); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
-	account, err := sqlite.NewAccount(from.limits().Memory)
+	account, err := sqlite.NewAccount(s.db.limits().Memory)
 	if err != nil {
 		return err
 	}
@@ -163,7 +233,7 @@ func copyInto(from *database, temp string) error {
 		dst.Close()
 		return err
 	}
-	if err := dst.Backup(src.Conn, nil); err != nil {
+	if err := dst.Backup(s.conn.Conn, nil); err != nil {
 		dst.Close()
 		return fmt.Errorf("clone: %w", err)
 	}

@@ -118,7 +118,7 @@ func (w *worker) order(conn *control.Conn, shared *control.Shared, m *control.Me
 	case control.Remove:
 		go func() { reply(w.remove(m.Files)) }()
 	case control.Clone:
-		go func() { reply(w.clone(m.Source, m.File, m.Limits)) }()
+		go func() { reply(w.clone(m.Files, m.Copies, m.Limits)) }()
 	default:
 		reply(fmt.Errorf("unknown order %q", m.Op))
 	}

@@ -1,10 +1,13 @@
 package sqlpool
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,7 +70,7 @@ func TestClone(t *testing.T) {
 		}
 	}()
 	for range 5 {
-		if err := p.Clone(t.Context(), "object", "object/1.db", "object/2.db"); err != nil {
+		if err := p.Clone(t.Context(), "object", []string{"object/1.db"}, []string{"object/2.db"}); err != nil {
 			t.Fatal(err)
 		}
 		copied := attach(t, p, AttachOptions{File: "object/2.db"})
@@ -93,8 +96,66 @@ func TestClone(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(s.dir, "object/*.new*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if err := p.Clone(t.Context(), "object", "object/1.db", "object/1.db"); err == nil {
+	if err := p.Clone(t.Context(), "object", []string{"object/1.db"}, []string{"object/1.db"}); err == nil {
 		t.Error("a database was cloned onto itself")
+	}
+}
+
+// TestCloneOfSeveral copies databases of which each commit in one leads to one in the next: the copies show no effect without its cause.
+func TestCloneOfSeveral(t *testing.T) {
+	const several = 16
+	p, _ := pool(t, nil)
+	var sources, copies []string
+	var all []*client
+	for i := range several {
+		sources = append(sources, fmt.Sprintf("object/%d.db", i))
+		copies = append(copies, fmt.Sprintf("object/%d.db", 100+i))
+		c := attach(t, p, AttachOptions{File: sources[i]})
+		c.exec(1, "CREATE TABLE a (n, pad); INSERT INTO a VALUES (0, zeroblob(20000))")
+		all = append(all, c)
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !stop.Load() {
+			for _, c := range all {
+				if _, err := c.do(sqlchan.Exec, 1, "UPDATE a SET n = n+1"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	for range 15 {
+		if err := p.Clone(t.Context(), "object", sources, copies); err != nil {
+			t.Fatal(err)
+		}
+		var counts []int64
+		for i := range several {
+			c := attach(t, p, AttachOptions{File: fmt.Sprintf("object/%d.db", 100+i)})
+			counts = append(counts, c.query(1, "SELECT n FROM a")[0].(int64))
+		}
+		first, last := counts[0], counts[several-1]
+		if !slices.IsSortedFunc(counts, func(a, b int64) int { return cmp.Compare(b, a) }) || first-last > 1 {
+			t.Errorf("the copies count %v", counts)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if n := all[0].query(1, "SELECT n FROM a")[0].(int64); n < 20 {
+		t.Errorf("only %d commits were made meanwhile", n)
+	}
+	for name, files := range map[string][2][]string{
+		"a copy too few":    {{"object/1.db", "object/2.db"}, {"object/11.db"}},
+		"two onto one":      {{"object/1.db", "object/2.db"}, {"object/11.db", "object/11.db"}},
+		"onto a source":     {{"object/1.db", "object/2.db"}, {"object/2.db", "object/11.db"}},
+		"another object's":  {{"object/1.db"}, {"other/1.db"}},
+		"more than at once": {make([]string, MaxClone+1), make([]string, MaxClone+1)},
+		"none":              {},
+	} {
+		if err := p.Clone(t.Context(), "object", files[0], files[1]); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 

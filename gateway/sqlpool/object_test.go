@@ -118,7 +118,7 @@ func TestUnfinishedCopies(t *testing.T) {
 				c.do(sqlchan.Exec, 1, "INSERT INTO t VALUES (randomblob(10000))")
 			}
 		}()
-		if err := p.Clone(t.Context(), "object", "object/1.db", "object/2.db"); err != nil {
+		if err := p.Clone(t.Context(), "object", []string{"object/1.db"}, []string{"object/2.db"}); err != nil {
 			t.Error(err)
 		}
 		<-written

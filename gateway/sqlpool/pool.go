@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -198,19 +199,27 @@ func (p *Pool) Remove(ctx context.Context, object string, files []string) error 
 	return nil
 }
 
-// Clone replaces the database dst by a copy of src as of one moment, while src
-// is in use; both belong to the object. Channels to dst end. The copy is on disk
-// when Clone returns, and dst is never seen half-written.
-func (p *Pool) Clone(ctx context.Context, object, src, dst string) error {
-	for _, f := range []string{src, dst} {
+// MaxClone is how many databases Clone copies at once: each has a connection open meanwhile.
+const MaxClone = 128
+
+// Clone replaces databases by copies of others, each of copies by that of sources, at most MaxClone; all belong to the object. The
+// copies are of one moment, as if nothing committed in any source while they were made, though all are in use. Channels to what is
+// replaced end. The copies are on disk when Clone returns, and none is ever seen half-written; if it fails, some may be there.
+func (p *Pool) Clone(ctx context.Context, object string, sources, copies []string) error {
+	if len(sources) != len(copies) || len(sources) > MaxClone {
+		return fmt.Errorf("clone: %d databases to %d, at most %d at once", len(sources), len(copies), MaxClone)
+	}
+	seen := map[string]bool{}
+	for _, f := range slices.Concat(sources, copies) {
 		if err := checkFile(object, f); err != nil {
 			return fmt.Errorf("clone: %w", err)
 		}
+		if seen[f] {
+			return fmt.Errorf("clone: %q is named twice", f)
+		}
+		seen[f] = true
 	}
-	if src == dst {
-		return fmt.Errorf("clone: %q onto itself", src)
-	}
-	err := p.worker(object).call(ctx, &control.Message{Op: control.Clone, Source: src, File: dst, Limits: Limits{}.control()})
+	err := p.worker(object).call(ctx, &control.Message{Op: control.Clone, Files: sources, Copies: copies, Limits: Limits{}.control()})
 	if err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}

@@ -50,8 +50,8 @@ type Message struct {
 	Limits   *Limits  `json:"limits,omitempty"`
 	Audited  bool     `json:"audited,omitempty"` // Attach, SetAudit
 	ReadOnly bool     `json:"read_only,omitempty"`
-	Source   string   `json:"source,omitempty"` // Clone
-	Files    []string `json:"files,omitempty"`  // Remove
+	Files    []string `json:"files,omitempty"`  // Remove; Clone: the sources
+	Copies   []string `json:"copies,omitempty"` // Clone: what each is copied to
 
 	Record *Record `json:"record,omitempty"` // Audit
 }
