@@ -77,10 +77,8 @@ func (r *Registry) repair(c *change, o *Object) error {
 	if err := c.row(`UPDATE object SET next = max(next, ?) WHERE id = ? RETURNING next`, []any{next, o.key()}, &next); err != nil {
 		return fmt.Errorf("object %w", err)
 	}
-	for n := range d.Gone {
-		if err := removeRow(c, o, n); err != nil {
-			return err
-		}
+	if err := removeRows(c, o, slices.Collect(maps.Keys(d.Gone))); err != nil {
+		return err
 	}
 	if err := insertFacets(c, o.ID, d); err != nil {
 		return err
@@ -105,10 +103,8 @@ func removeStrays(c *change, o *Object) error {
 		if err != nil || len(strays) == 0 {
 			return err
 		}
-		for _, n := range strays {
-			if err := removeRow(c, o, n); err != nil {
-				return err
-			}
+		if err := removeRows(c, o, strays); err != nil {
+			return err
 		}
 	}
 }

@@ -32,32 +32,50 @@ func (r *Registry) RemoveFacet(ctx context.Context, o *Object, n int) (removed [
 
 // removeTree removes the rows of a facet and its descendants.
 func (r *Registry) removeTree(c *change, o *Object, n int) (removed []int, err error) {
-	err = c.rows(`WITH RECURSIVE tree(n) AS (
-		SELECT n FROM facet WHERE object = ?1 AND n = ?2 UNION SELECT ?2 WHERE ?2 = 0
-		UNION SELECT f.n FROM tree JOIN facet f ON f.object = ?1 AND f.parent = tree.n)
-		SELECT n FROM tree WHERE n <> 0 ORDER BY n`, []any{o.key(), n}, scanInts(&removed))
+	facets, err := loadFacets(c, o)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range removed {
-		if err := removeRow(c, o, n); err != nil {
-			return nil, err
+	in := map[int]bool{n: true}
+	for _, f := range facets { // parents come before their children
+		if f.N == n || in[f.Parent] {
+			in[f.N] = true
+			removed = append(removed, f.N)
 		}
+	}
+	if err := removeRows(c, o, removed); err != nil {
+		return nil, err
 	}
 	c.onCommit(func() { r.cache.removeFacets(o.ID) })
 	return removed, nil
 }
 
-// removeRow removes a facet's row, if there is one.
-func removeRow(c *change, o *Object, n int) error {
-	err := c.must(`DELETE FROM facet WHERE object = ? AND n = ?`, o.key(), n)
-	if errors.Is(err, ErrNotFound) {
-		return nil
+// some is a condition on facets of an object, their numbers given by jsonOf: one statement for all, since every other change waits meanwhile.
+const some = ` WHERE object = ?1 AND n IN (SELECT value FROM json_each(?2))`
+
+func jsonOf(numbers []int) string {
+	b := []byte{'['}
+	for i, n := range numbers {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(n), 10)
 	}
-	return errors.Join(err,
-		c.exec(`INSERT OR IGNORE INTO leftover (object, n) VALUES (?, ?)`, o.key(), n),
-		c.exec(`DELETE FROM alarm WHERE object = ? AND n = ?`, o.key(), n),
-		c.exec(`DELETE FROM alarm_start WHERE object = ? AND n = ?`, o.key(), n))
+	return string(append(b, ']'))
+}
+
+// removeRows removes those rows of facets that there are.
+func removeRows(c *change, o *Object, numbers []int) error {
+	which := jsonOf(numbers)
+	for _, statement := range []string{
+		`INSERT OR IGNORE INTO leftover (object, n) SELECT object, n FROM facet` + some,
+		`DELETE FROM alarm` + some, `DELETE FROM alarm_start` + some, `DELETE FROM facet` + some,
+	} {
+		if err := c.exec(statement, o.key(), which); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func goneRecords(numbers []int) (gone []record) {
@@ -86,12 +104,8 @@ func (r *Registry) ReserveFacets(ctx context.Context, o *Object, count int) (fir
 		if err := c.row(`UPDATE object SET next = next + ? WHERE id = ? RETURNING next - ?`, []any{count, o.key(), count}, &first); err != nil {
 			return fmt.Errorf("object %w", err)
 		}
-		for n := first; n < first+count; n++ {
-			if err := c.exec(`INSERT INTO leftover (object, n) VALUES (?, ?)`, o.key(), n); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.exec(`WITH RECURSIVE given(n) AS (SELECT ?2 UNION ALL SELECT n + 1 FROM given WHERE n < ?3)
+			INSERT INTO leftover (object, n) SELECT ?1, n FROM given`, o.key(), first, first+count-1)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("reserve facets of object %q: %w", o.Name, err)
@@ -167,14 +181,7 @@ func (r *Registry) Leftovers(ctx context.Context, o *Object, first, count int) (
 
 // Swept says that the databases of leftovers are removed.
 func (r *Registry) Swept(ctx context.Context, o *Object, numbers []int) error {
-	err := r.do(ctx, func(c *change) error {
-		for _, n := range numbers {
-			if err := c.exec(`DELETE FROM leftover WHERE object = ? AND n = ?`, o.key(), n); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := r.do(ctx, func(c *change) error { return c.exec(`DELETE FROM leftover`+some, o.key(), jsonOf(numbers)) })
 	if err != nil {
 		return fmt.Errorf("leftovers of object %q: %w", o.Name, err)
 	}
