@@ -52,6 +52,10 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 	level := commands // where the next command's name is looked for
 	for i := 1; i < len(args); i++ {
 		word := args[i]
+		refuse := func(err error) (commandLine, error) {
+			line.json = jsonAsked(args[i:], line.json)
+			return line, err
+		}
 		switch {
 		case word == "--":
 			positional = append(positional, args[i+1:]...)
@@ -67,7 +71,9 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 			if flags = append(flags, f); known == nil && f.name != "help" && f.name != "h" && f.name != "version" {
 				unknown = f.text
 			}
-			line.json = line.json || f.name == "output" && f.value != nil && *f.value == "json"
+			if f.name == "output" && f.value != nil {
+				line.json = *f.value == "json"
+			}
 		case len(level) > 0 && len(positional) == 0:
 			if word == "help" { // `help A B` is `A B --help`
 				flags = append(flags, givenFlag{text: "--help", name: "help"})
@@ -76,10 +82,10 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 			next := commandNamed(level, word)
 			if next == nil && unknown != "" {
 				// Without its flag the word may be that flag's value.
-				return line, unknownFlag(line, unknown, flagsInReach(line.path, level, globals))
+				return refuse(unknownFlag(line, unknown, flagsInReach(line.path, level, globals)))
 			}
 			if next == nil {
-				return line, unknownCommand(line, level, word)
+				return refuse(unknownCommand(line, level, word))
 			}
 			line.path = append(line.path, next)
 			level = next.Subcommands
@@ -89,6 +95,23 @@ func arrange(commands []*cli.Command, globals []cli.Flag, args []string) (comman
 	}
 	err := line.assemble(args[0], globals, flags, positional)
 	return line, err
+}
+
+// jsonAsked reports whether the words that follow an error in the line ask for JSON, as whoever reads the error then expects
+// it; so is what was asked before them.
+func jsonAsked(words []string, so bool) bool {
+	for i, word := range words {
+		value, glued := strings.CutPrefix(word, "--output=")
+		switch {
+		case word == "--":
+			return so
+		case glued:
+			so = value == "json"
+		case word == "--output" && i+1 < len(words):
+			so = words[i+1] == "json"
+		}
+	}
+	return so
 }
 
 // assemble writes the line anew: the program's own flags, the command, its

@@ -68,6 +68,27 @@ func TestArrangeRefuses(t *testing.T) {
 	}
 }
 
+// An error is told in the form that was asked for, wherever on the line that was, also behind what is wrong; the last one counts.
+func TestArrangeTellsErrorsAsAsked(t *testing.T) {
+	for given, json := range map[string]bool{
+		"fgw nosuch --output json":                   true,
+		"fgw nosuch --output=json":                   true,
+		"fgw --output json nosuch":                   true,
+		"fgw --nosuchflag x facets ls --output json": true,
+		"fgw facets nosuch --output json --data D":   true,
+		"fgw nosuch":                                             false,
+		"fgw nosuch -- --output json":                            false,
+		"fgw --output json nosuch --output table":                false,
+		"fgw facets ls --output json --output table --nosuch":    false,
+		"fgw facets ls --output table --output json --nosuch":    true,
+		"fgw facets abort t/a/b --reason --output json --nosuch": false,
+	} {
+		if line, err := arrange(newApp(stdio{}).Commands, globalFlags(), strings.Fields(given)); err == nil || line.json != json {
+			t.Errorf("%s: %v told as JSON: %v", given, err, line.json)
+		}
+	}
+}
+
 // A flag may stand before the command that it belongs to, so its name must
 // mean the same shape everywhere.
 func TestFlagsHaveOneShape(t *testing.T) {
