@@ -261,6 +261,13 @@ func TestFacetCalls(t *testing.T) {
 	}
 	_, err = c.FacetsInspect(ctx, "n/nobody/f")
 	wants(t, "an unknown facet", err, 404, "facet_not_found")
+	for what, call := range map[string]func() error{
+		"inspect": func() error { _, err := c.FacetsInspect(ctx, "none/nobody/f"); return err },
+		"abort":   func() error { return c.FacetsAbort(ctx, "none/nobody/f", "") },
+		"audit":   func() error { return c.Audit(ctx, "none/nobody/f", true) },
+	} {
+		wants(t, what+" of a facet of no namespace", call(), 404, "namespace_not_found")
+	}
 	_, err = c.FacetsInspect(ctx, "n/o")
 	wants(t, "an object", err, 400, "bad_name")
 	if u, err := c.FacetsUsage(ctx, "n/o/"); err != nil || u.Requests != 3 {

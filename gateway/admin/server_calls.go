@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -333,6 +334,16 @@ func (s *server) facetsBelow(ctx context.Context, prefix address.Address) ([]Fac
 	return all, err
 }
 
+// noFacet gives the code of what a call to a facet missed: also a namespace may be what is not there.
+func (s *server) noFacet(a address.Address, err error) error {
+	if errors.Is(err, registry.ErrNotFound) {
+		if _, missing := s.Registry.Namespace(a.Namespace); missing != nil {
+			return notFound(missing, codeNamespaceNotFound)
+		}
+	}
+	return notFound(err, codeFacetNotFound)
+}
+
 func (s *server) facetInspect(r *http.Request) (any, error) {
 	a, err := facetAddress(r, "address")
 	if err != nil {
@@ -340,7 +351,7 @@ func (s *server) facetInspect(r *http.Request) (any, error) {
 	}
 	d, err := s.Runtime.Inspect(r.Context(), a)
 	if err != nil {
-		return nil, notFound(err, codeFacetNotFound)
+		return nil, s.noFacet(a, err)
 	}
 	return d, nil
 }
@@ -352,7 +363,7 @@ func (s *server) facetUsage(r *http.Request) (any, error) {
 	}
 	u, err := s.Runtime.Usage(r.Context(), a)
 	if err != nil {
-		return nil, notFound(err, codeFacetNotFound)
+		return nil, s.noFacet(a, err)
 	}
 	return u, nil
 }
@@ -362,7 +373,7 @@ func (s *server) facetAbort(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, notFound(s.Runtime.Abort(r.Context(), a, r.URL.Query().Get("reason")), codeFacetNotFound)
+	return nil, s.noFacet(a, s.Runtime.Abort(r.Context(), a, r.URL.Query().Get("reason")))
 }
 
 func (s *server) facetDelete(r *http.Request) (any, error) {
@@ -370,7 +381,7 @@ func (s *server) facetDelete(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, notFound(s.Runtime.Delete(r.Context(), a), codeFacetNotFound)
+	return nil, s.noFacet(a, s.Runtime.Delete(r.Context(), a))
 }
 
 func (s *server) facetClone(r *http.Request) (any, error) {
@@ -382,7 +393,7 @@ func (s *server) facetClone(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, notFound(s.Runtime.Clone(r.Context(), src, dst), codeFacetNotFound)
+	return nil, s.noFacet(src, s.Runtime.Clone(r.Context(), src, dst))
 }
 
 func (s *server) facetAudit(r *http.Request) (any, error) {
@@ -394,7 +405,7 @@ func (s *server) facetAudit(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, Errorf(http.StatusBadRequest, "bad_request", "on=%q: true or false is allowed", r.URL.Query().Get("on"))
 	}
-	return nil, notFound(s.Runtime.SetAudit(r.Context(), a, on), codeFacetNotFound)
+	return nil, s.noFacet(a, s.Runtime.SetAudit(r.Context(), a, on))
 }
 
 // readPairs reads a JSON object of texts.

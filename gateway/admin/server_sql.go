@@ -87,7 +87,7 @@ func (s *server) sql(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	session, err := s.Runtime.SQL(ctx, a)
 	if err != nil {
-		s.fail(w, r, notFound(err, codeFacetNotFound))
+		s.fail(w, r, s.noFacet(a, err))
 		return
 	}
 	defer session.Close()

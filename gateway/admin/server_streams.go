@@ -77,7 +77,7 @@ func (s *server) logs(w http.ResponseWriter, r *http.Request) {
 func (s *server) known(ctx context.Context, a address.Address) error {
 	if a.IsFacet() {
 		_, err := s.Runtime.Inspect(ctx, a)
-		return notFound(err, codeFacetNotFound)
+		return s.noFacet(a, err)
 	}
 	_, err := s.facetsBelow(ctx, a)
 	return err

@@ -109,6 +109,11 @@ func TestSQL(t *testing.T) {
 	_, err = c.SQL(ctx, "n/o/f", `ATTACH '/etc/passwd' AS p`)
 	wants(t, "ATTACH", err, 403, sqlchan.CodeDenied)
 	_, err = c.SQL(ctx, "n/nobody/f", `SELECT 1`)
+	wants(t, "a facet of no namespace", err, 404, "namespace_not_found")
+	if _, err := c.NamespacesCreate(ctx, "n"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.SQL(ctx, "n/nobody/f", `SELECT 1`)
 	wants(t, "an unknown facet", err, 404, "facet_not_found")
 	_, err = c.SQL(ctx, "n/o", `SELECT 1`)
 	wants(t, "an object", err, 400, "bad_name")
