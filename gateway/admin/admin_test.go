@@ -127,6 +127,11 @@ func TestAppCalls(t *testing.T) {
 		t.Errorf("%q %q", env, secrets)
 	}
 	wants(t, "a bad key", c.AppsSet(ctx, "notes", "book", map[string]string{"A": "1"}), 400, "bad_value")
+	wants(t, "a value of bytes", c.AppsSet(ctx, "notes", "book", map[string]string{"secret.B": "\xff\x00key"}), 400, "bad_value")
+	wants(t, "values without end", c.AppsSet(ctx, "notes", "book", map[string]string{"secret.B": strings.Repeat("x", maxBody)}), 413, "body_too_large")
+	if _, secrets := g.reg.AppEnv("notes", "book"); secrets["B"] != "2" {
+		t.Errorf("refused values are there: %q", secrets)
+	}
 	wants(t, "an unknown app", c.AppsSet(ctx, "notes", "none", map[string]string{"env.A": "1"}), 404, "app_not_found")
 	if err := c.AppsRm(ctx, "notes", "book"); err != nil {
 		t.Error(err)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Paths of the API. What a call is about stands in the query.
@@ -137,7 +138,13 @@ func (c *Client) AppsRm(ctx context.Context, namespace, app string) error {
 }
 
 // AppsSet changes variables, "env.NAME", and secrets, "secret.NAME"; an empty value removes one.
+// Values are text: JSON carries nothing else, and would change other bytes without a word.
 func (c *Client) AppsSet(ctx context.Context, namespace, app string, values map[string]string) error {
+	for key, value := range values {
+		if !utf8.ValidString(value) {
+			return Errorf(http.StatusBadRequest, "bad_value", "the value of %s is no text in UTF-8", key).WithHint("encode it, as base64 does, and decode it in the app")
+		}
+	}
 	return c.call(ctx, http.MethodPatch, pathApp, query("namespace", namespace, "app", app), values, nil)
 }
 

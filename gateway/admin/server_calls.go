@@ -411,7 +411,11 @@ func (s *server) facetAudit(r *http.Request) (any, error) {
 // readPairs reads a JSON object of texts.
 func readPairs(r *http.Request) (map[string]string, error) {
 	var pairs map[string]string
-	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&pairs); err != nil {
+	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&pairs)
+	if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
+		return nil, Errorf(http.StatusRequestEntityTooLarge, "body_too_large", "the values are larger than %d bytes together, as they are sent", maxBody)
+	}
+	if err != nil {
 		return nil, Errorf(http.StatusBadRequest, "bad_request", "the body must be a JSON object of strings: %v", err)
 	}
 	return pairs, nil
