@@ -132,6 +132,16 @@ func newConsole(t *testing.T, facets ...admin.FacetInfo) *console {
 		Invoke: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			w.Header().Set("X-Saw", r.Header.Get("X-Given"))
+			switch r.URL.Path {
+			case "/cut":
+				panic(http.ErrAbortHandler)
+			case "/upgrade":
+				conn, _, _ := http.NewResponseController(w).Hijack()
+				defer conn.Close()
+				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\nhello\n")
+				conn.Read(make([]byte, 1)) // until the client leaves
+				return
+			}
 			if r.URL.Path == "/missing" {
 				w.WriteHeader(http.StatusNotFound)
 			}
@@ -284,6 +294,37 @@ func TestRowsInEachMode(t *testing.T) {
 	}
 	if got := c.run("sql", "t/a/app", "--file", file, "--mode", "csv"); got.code != exitFailed || got.stderr != "fgw: sql: line 3: near \"BAD\": syntax error\n" || strings.Count(got.stdout, "\n") != 3 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A facet that cuts its answer off is no gateway that is not there.
+func TestInvokeOfAnAnswerThatBreaksOff(t *testing.T) {
+	c := newConsole(t, facet("t/a/app", "stopped"))
+	if got := c.run("invoke", "t/a/app", "/cut"); got.code != exitFailed || !strings.Contains(got.stderr, "broke off") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// writes is a writer that calls when something is written.
+type writes func()
+
+func (f writes) Write(p []byte) (int, error) { f(); return len(p), nil }
+
+func TestInvokeOfAnUpgradeIsInterrupted(t *testing.T) {
+	c := newConsole(t, facet("t/a/app", "stopped"))
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended, said := make(chan int), &bytes.Buffer{}
+	go func() {
+		ended <- run(ctx, []string{"fgw", "invoke", "t/a/app", "/upgrade", "-H", "Connection: Upgrade", "-H", "Upgrade: shout", "--data", c.dir},
+			stdio{strings.NewReader(""), writes(interrupt), said})
+	}()
+	select {
+	case code := <-ended:
+		if code != exitFailed || said.String() != "fgw: invoke: interrupted\n" {
+			t.Errorf("%d, %s", code, said)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on after it was interrupted")
 	}
 }
 

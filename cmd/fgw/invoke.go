@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -70,6 +71,9 @@ func invoke(c *cli.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols { // reading what follows heeds no context
+		defer context.AfterFunc(c.Context, func() { resp.Body.Close() })()
+	}
 	gateways := resp.Header.Get(wire.HeaderError) != ""
 	resp.Header.Del(wire.HeaderError)
 	if c.Bool("i") {
@@ -79,7 +83,9 @@ func invoke(c *cli.Context) error {
 	if gateways {
 		out = io.MultiWriter(out, said)
 	}
-	if _, err := io.Copy(out, resp.Body); err != nil {
+	if _, err := io.Copy(out, resp.Body); err != nil && c.Context.Err() != nil {
+		return c.Context.Err()
+	} else if err != nil {
 		return fmt.Errorf("the answer broke off: %w", err)
 	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 400 {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -56,7 +57,11 @@ func (c *Client) Invoke(ctx context.Context, in InvokeRequest) (*http.Response, 
 	hc := &http.Client{Transport: c.http.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := hc.Do(req)
 	if err != nil {
-		return nil, unreachable(ctx, err)
+		err = unreachable(ctx, err)
+		if errors.Is(err, ErrNoGateway) && c.ping(answerTimeout) == nil { // it was the facet that ended the answer
+			err = ErrBrokeOff
+		}
+		return nil, err
 	}
 	return resp, nil
 }

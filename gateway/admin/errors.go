@@ -19,6 +19,8 @@ var (
 	ErrNoGateway = errors.New("no gateway is running there")
 	// ErrNoAnswer means that one does, and hangs.
 	ErrNoAnswer = errors.New("the gateway there does not answer")
+	// ErrBrokeOff means that an invocation's answer ended before its head came.
+	ErrBrokeOff = errors.New("the answer broke off before its head came")
 )
 
 // Codes of answers; those of the HTTP side have the same names.
