@@ -17,8 +17,9 @@ import (
 // extra are the headers that the gateway adds to a request.
 func extra(r *http.Request, id, child string) []relay.Header {
 	h := make([]relay.Header, 0, 8)
-	h = append(h, relay.Header{Name: "X-Request-Id", Value: id}, relay.Header{Name: "Traceparent", Value: traceparent(r)})
-	if state := r.Header.Get("Tracestate"); state != "" {
+	parent, state := trace(r)
+	h = append(h, relay.Header{Name: "X-Request-Id", Value: id}, relay.Header{Name: "Traceparent", Value: parent})
+	if state != "" {
 		h = append(h, relay.Header{Name: "Tracestate", Value: state})
 	}
 	if ip, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
@@ -45,14 +46,15 @@ func query(r *http.Request) string {
 	return "?" + r.URL.RawQuery
 }
 
-// traceparent continues the client's trace, or begins one (W3C Trace Context, version 00).
-func traceparent(r *http.Request) string {
-	if given := r.Header.Get("Traceparent"); validTrace(given) {
-		return given
+// trace continues the client's trace, or begins one (W3C Trace Context, version 00). The state belongs to the client's: it may
+// come on several lines, and does not go with a trace that begins here.
+func trace(r *http.Request) (parent, state string) {
+	if given := r.Header["Traceparent"]; len(given) == 1 && validTrace(given[0]) {
+		return given[0], strings.Join(r.Header["Tracestate"], ",")
 	}
 	var b [24]byte
 	random(b[:])
-	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01"
+	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01", ""
 }
 
 func validTrace(s string) bool {

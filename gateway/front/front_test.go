@@ -132,10 +132,16 @@ func TestTraceparent(t *testing.T) {
 		given string
 		kept  bool
 	}{{good, true}, {"", false}, {"00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01", false}, {strings.ToUpper(good), false}, {good + "\r\nX: y", false}} {
-		got := traceparent(&http.Request{Header: http.Header{"Traceparent": {c.given}}})
+		got, state := trace(&http.Request{Header: http.Header{"Traceparent": {c.given}, "Tracestate": {"a=1", "b=2"}}})
 		if (got == c.given) != c.kept || !validTrace(got) {
 			t.Errorf("%q became %q", c.given, got)
 		}
+		if want := map[bool]string{true: "a=1,b=2"}[c.kept]; state != want {
+			t.Errorf("%q goes on with the state %q, want %q", c.given, state, want)
+		}
+	}
+	if got, state := trace(&http.Request{Header: http.Header{"Traceparent": {good, good}, "Tracestate": {"a=1"}}}); got == good || state != "" {
+		t.Errorf("of two parents %q was taken, with the state %q", got, state)
 	}
 }
 
