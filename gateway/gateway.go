@@ -211,6 +211,8 @@ func serve(ctx context.Context, boot *protocol.Boot, c *Config, log *slog.Logger
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext:       relay.WithClient,
+		// It answers OPTIONS * itself, for any host and without a request's id.
+		DisableGeneralOptionsHandler: true,
 	}
 	for _, f := range boot.HTTP {
 		ln, err := net.FileListener(f)

@@ -130,6 +130,12 @@ func TestNamesOnTheWeb(t *testing.T) {
 				t.Errorf("host %s: %d %s", h, a.Status, a.Body)
 			}
 		}
+		for h, want := range map[string]int{"localhost": 204, "probe--a--t.localhost": 204, "evil.example": 421} {
+			resp := g.Dial("OPTIONS * HTTP/1.1\nHost: " + h + "\n\n").Answer("OPTIONS")
+			if resp.StatusCode != want || resp.Header.Get("X-Request-Id") == "" {
+				t.Errorf("OPTIONS * of host %s: %d %v", h, resp.StatusCode, resp.Header)
+			}
+		}
 	})
 }
 

@@ -90,11 +90,15 @@ func linger(w http.ResponseWriter, r *http.Request) {
 
 func (f *Front) serve(w http.ResponseWriter, r *http.Request, id string) error {
 	kind, label := splitHost(r.Host, f.BaseDomain)
-	switch kind {
-	case hostBad:
+	if kind == hostBad {
 		return &problem.Error{Code: problem.BadHost, Message: "this gateway does not answer for the host " + quoteHost(r.Host),
 			Hint: "use localhost, an IP address, or a name under --base-domain"}
-	case hostOrigin:
+	}
+	if r.Method == http.MethodOptions && r.URL.Path == "*" { // about the server, not an app
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if kind == hostOrigin {
 		return f.serveOrigin(w, r, id, label)
 	}
 	if strings.HasPrefix(r.URL.Path, "/_fgw/") || r.URL.Path == "/_fgw" {
