@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -70,9 +71,20 @@ func commandName(c *cli.Context) string {
 	return strings.TrimSpace(strings.TrimPrefix(c.Command.HelpName, "fgw"))
 }
 
-// usageError is what the library found wrong with a flag.
+// badValue is how the library words a value that is none of its flag.
+var badValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-(\S+): (?s:.*)$`)
+
+// usageError is what the library found wrong with a flag, in words that name the flag as it is typed.
 func usageError(c *cli.Context, err error, _ bool) error {
-	return wrongUsage(commandName(c), "%s", err)
+	text := err.Error()
+	if m := badValue.FindStringSubmatch(text); m != nil {
+		dashes := "--"
+		if len(m[2]) == 1 {
+			dashes = "-"
+		}
+		text = fmt.Sprintf("%s is no value for %s%s", m[1], dashes, m[2])
+	}
+	return wrongUsage(commandName(c), "%s", text)
 }
 
 // oneOf refuses any other value of a flag.
@@ -83,7 +95,9 @@ func oneOf(flag string, values ...string) func(*cli.Context, string) error {
 				return nil
 			}
 		}
-		return &failure{what: "--" + flag, why: fmt.Sprintf("%q is none of %s", given, strings.Join(values, ", ")), code: "usage", exit: exitUsage}
+		f := wrongUsage("--"+flag, "%q is none of %s", given, strings.Join(values, ", "))
+		f.hint = seeHelp(commandName(c))
+		return f
 	}
 }
 
@@ -93,7 +107,7 @@ func arguments(c *cli.Context, least, most int) ([]string, error) {
 	given := c.Args().Slice()
 	if len(given) < least || most >= 0 && len(given) > most {
 		f := wrongUsage(commandName(c), "it takes %s, not %d", count(least, most), len(given))
-		f.hint = "usage: fgw " + commandName(c) + " " + c.Command.ArgsUsage
+		f.hint = strings.TrimSpace("usage: fgw " + commandName(c) + " " + c.Command.ArgsUsage)
 		return nil, f
 	}
 	return given, nil

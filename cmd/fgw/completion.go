@@ -50,6 +50,9 @@ func completionCommand() *cli.Command {
 			Name:  name,
 			Usage: "the script for " + name,
 			Action: func(c *cli.Context) error {
+				if _, err := arguments(c, 0, 0); err != nil {
+					return err
+				}
 				_, err := io.WriteString(c.App.Writer, script)
 				return err
 			},

@@ -45,7 +45,7 @@ func (f *failure) Error() string {
 // usage is a failure of the command line itself.
 func usage(line commandLine, why string) *failure {
 	f := &failure{what: line.name(), why: why, code: "usage", exit: exitUsage}
-	f.hint = "see " + strings.TrimSpace("fgw "+line.name()) + " --help"
+	f.hint = seeHelp(line.name())
 	if f.what == "" {
 		f.what = "command line"
 	}
@@ -55,7 +55,12 @@ func usage(line commandLine, why string) *failure {
 // wrongUsage is usage for a command that is already running.
 func wrongUsage(what, format string, args ...any) *failure {
 	return &failure{what: what, why: fmt.Sprintf(format, args...), code: "usage", exit: exitUsage,
-		hint: "see fgw " + what + " --help"}
+		hint: seeHelp(what)}
+}
+
+// seeHelp points to what a command's help says; "" is the program's own.
+func seeHelp(command string) string {
+	return "see " + strings.TrimSpace("fgw "+command) + " --help"
 }
 
 // failed turns an error into a failure with the exit code that belongs to it.

@@ -122,7 +122,9 @@ func startedBy(uid int, sudo string) []int {
 func logger(w io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, wrongUsage("--log-level", "%q is none of debug, info, warn, error", level)
+		f := wrongUsage("--log-level", "%q is none of debug, info, warn, error", level)
+		f.hint = seeHelp("serve")
+		return nil, f
 	}
 	options := &slog.HandlerOptions{Level: l}
 	if format == "json" {

@@ -36,6 +36,9 @@ func versionCommand() *cli.Command {
 		Name:  "version",
 		Usage: "which fgw this is",
 		Action: func(c *cli.Context) error {
+			if _, err := arguments(c, 0, 0); err != nil {
+				return err
+			}
 			v := struct {
 				Version string `json:"version"`
 				Commit  string `json:"commit"`
