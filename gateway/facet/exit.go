@@ -122,6 +122,8 @@ func (in *instance) explain(err error, o *relay.Options) error {
 		return err
 	case errors.Is(err, relay.ErrBodyTooLarge):
 		return &problem.Error{Code: problem.BodyTooLarge, Message: "the request's body is larger than " + sizeText(o.BodyLimit) + ", the namespace's limit (body)"}
+	case errors.Is(err, relay.ErrBadBody):
+		return &problem.Error{Code: problem.BadRequest, Message: "the request's body is malformed: its chunks are not framed as HTTP/1.1 frames them"}
 	case errors.Is(err, relay.ErrOverloaded):
 		return &problem.Error{Code: problem.Overloaded, Message: "the gateway holds as many open streams as it may", RetryAfter: time.Second}
 	case errors.Is(err, relay.ErrHeadTimeout):

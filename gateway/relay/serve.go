@@ -133,7 +133,7 @@ func (x *exchange) streaming() error {
 		// A handler that did not wait for the body's end makes the facet close the stream behind its answer.
 		// That can't be seen in time here, and the next request on it would be lost.
 		again = false
-		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(failed, ErrBodyTooLarge) || errors.Is(failed, ErrClientGone)) {
+		if err != nil && !errors.Is(err, ErrCut) && (errors.Is(failed, ErrBodyTooLarge) || errors.Is(failed, ErrBadBody) || errors.Is(failed, ErrClientGone)) {
 			err = failed // why the stream was closed under the answer
 		}
 	}

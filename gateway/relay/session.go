@@ -43,6 +43,8 @@ var (
 	ErrClientGone = errors.New("the client is gone")
 	// ErrBodyTooLarge means that the request's body passed its limit.
 	ErrBodyTooLarge = errors.New("the request's body is too large")
+	// ErrBadBody means that the request's body is not framed as HTTP frames it.
+	ErrBadBody = errors.New("the request's body is malformed")
 	// ErrCut means that an answer broke off after its head was sent: the
 	// connection must be closed so that the client can tell.
 	ErrCut = errors.New("the answer broke off")

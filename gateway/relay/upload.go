@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -180,7 +181,7 @@ func (u *upload) send() error {
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("%w: read its request: %w", ErrClientGone, err)
+			return bodyError(err)
 		}
 	}
 	if !chunked {
@@ -190,6 +191,16 @@ func (u *upload) send() error {
 		return facetError(err)
 	}
 	return nil
+}
+
+// bodyError tells a client that sends nonsense, and waits for the answer, from one that left. Of the latter the connection
+// tells, or the body's early end; net/http has no sentinels for the former.
+func bodyError(err error) error {
+	kind := ErrBadBody
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.Canceled) || errors.Is(err, http.ErrBodyReadAfterClose) {
+		kind = ErrClientGone
+	}
+	return fmt.Errorf("%w: read its request: %w", kind, err)
 }
 
 // chunkRoom is kept free before a chunk's bytes for its size line: eight hexadecimal digits
