@@ -260,6 +260,8 @@ func TestFacetCalls(t *testing.T) {
 	}
 	_, err = c.FacetsLs(ctx, "none")
 	wants(t, "facets of no namespace", err, 404, "namespace_not_found")
+	_, err = c.FacetsLs(ctx, "n/nobody/f")
+	wants(t, "facets below none", err, 404, "facet_not_found")
 	d, err := c.FacetsInspect(ctx, "n/o/f")
 	if err != nil || string(d.Confinement) != `{"uid":7}` || d.Limits.CPUMilli != 1000 || d.LastExit != nil || d.Facet != "f" {
 		t.Errorf("%+v, %v", d, err)

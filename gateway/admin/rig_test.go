@@ -59,7 +59,7 @@ func (r *runtime) info(a address.Address) FacetInfo {
 }
 
 func (r *runtime) Facets(_ context.Context, prefix address.Address) ([]FacetInfo, error) {
-	if prefix.Object == "" {
+	if prefix.Object == "" || prefix.Object == "nobody" {
 		return nil, nil
 	}
 	return []FacetInfo{r.info(prefix.Child("a/b"))}, nil

@@ -318,7 +318,11 @@ func (s *server) facets(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.facetsBelow(r.Context(), prefix)
+	below, err := s.facetsBelow(r.Context(), prefix)
+	if err == nil && len(below) == 0 && prefix.IsFacet() { // a facet that is there is listed itself
+		err = s.known(r.Context(), prefix)
+	}
+	return below, err
 }
 
 func (s *server) facetsBelow(ctx context.Context, prefix address.Address) ([]FacetInfo, error) {
