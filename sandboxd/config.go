@@ -102,7 +102,7 @@ type Config struct {
 
 // Bounds that a Config is held to.
 const (
-	maxWorkers      = 256
+	MaxWorkers      = 256
 	maxProcesses    = 4096
 	minFacetMemory  = 8 << 20 // below it a Go program does not start
 	minProcesses    = 4       // threads: Go needs 4 to 5
@@ -122,8 +122,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Workers == 0 {
 		c.Workers = runtime.NumCPU()
 	}
-	if c.Workers < 0 || c.Workers > maxWorkers {
-		return c, fmt.Errorf("%d SQL workers: between 1 and %d are allowed", c.Workers, maxWorkers)
+	if c.Workers < 0 || c.Workers > MaxWorkers {
+		return c, fmt.Errorf("%d SQL workers: between 1 and %d are allowed", c.Workers, MaxWorkers)
 	}
 	for _, name := range c.Insecure {
 		if !slices.Contains(RequiredLayers(), name) {

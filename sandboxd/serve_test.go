@@ -339,7 +339,7 @@ func TestServeRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
 		"no directory":      {},
 		"no address":        {DataDir: t.TempDir(), Listen: []string{""}},
-		"too many workers":  {DataDir: t.TempDir(), Workers: maxWorkers + 1},
+		"too many workers":  {DataDir: t.TempDir(), Workers: MaxWorkers + 1},
 		"unknown layer":     {DataDir: t.TempDir(), Insecure: []string{"everything"}},
 		"too many adresses": {DataDir: t.TempDir(), Listen: make([]string, 100)},
 	} {

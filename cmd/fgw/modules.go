@@ -27,7 +27,7 @@ func modulesCommand() *cli.Command {
 					"resolved together: where one needs a newer version of another, that one is used.",
 				Action: allowModules,
 			},
-			{Name: "rm", ArgsUsage: "PATH...", Usage: "no longer allow modules; what was built with them stays", Action: removeModules},
+			{Name: "rm", ArgsUsage: "PATH[@VERSION]...", Usage: "no longer allow modules; what was built with them stays", Action: removeModules},
 		},
 	}
 }
@@ -66,10 +66,11 @@ func allowModules(c *cli.Context) error {
 }
 
 func removeModules(c *cli.Context) error {
-	return changeModules(c, func(_ *build.Packer, modules []build.Module, path string) ([]build.Module, error) {
-		left := slices.DeleteFunc(slices.Clone(modules), func(o build.Module) bool { return o.Path == path })
+	return changeModules(c, func(_ *build.Packer, modules []build.Module, arg string) ([]build.Module, error) {
+		path, version, one := strings.Cut(arg, "@") // as `allow` takes it
+		left := slices.DeleteFunc(slices.Clone(modules), func(o build.Module) bool { return o.Path == path && (!one || o.Version == version) })
 		if len(left) == len(modules) {
-			return nil, &failure{what: commandName(c), why: "module " + path + " is not allowed", code: "not_found", exit: exitNotFound}
+			return nil, &failure{what: commandName(c), why: "module " + arg + " is not allowed", code: "not_found", exit: exitNotFound}
 		}
 		return left, nil
 	})

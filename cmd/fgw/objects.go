@@ -20,7 +20,7 @@ func objectsCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "ls", ArgsUsage: "NAMESPACE", Usage: "list the objects of a namespace",
-				Flags:  []cli.Flag{&cli.StringFlag{Name: "prefix", Usage: "those whose names begin with `PREFIX`"}},
+				Flags:  []cli.Flag{&cli.StringFlag{Name: "prefix", Usage: "those whose names begin with `PREFIX`, encoded as names are"}},
 				Action: onNamespace(listObjects),
 			},
 			{
@@ -62,9 +62,13 @@ func onAddress(kind addressKind, act func(*cli.Context, *admin.Client, string) e
 }
 
 func listObjects(c *cli.Context, client *admin.Client, namespace string) error {
+	prefix, err := address.Decode(c.String("prefix"))
+	if err != nil {
+		return wrongUsage(commandName(c), "--prefix %q is not encoded as names are: %v", c.String("prefix"), err)
+	}
 	var all []admin.Object
 	for after := ""; ; {
-		page, err := client.ObjectsLs(c.Context, namespace, c.String("prefix"), objectsPage, after)
+		page, err := client.ObjectsLs(c.Context, namespace, prefix, objectsPage, after)
 		if err != nil {
 			return err
 		}

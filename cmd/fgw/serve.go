@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,6 +75,9 @@ func insecureFlag(layer string) string {
 	return "insecure-dev-" + strings.ReplaceAll(layer, "_", "-")
 }
 
+// domainName is a name below which origins can lie.
+var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
 // gatewayConfig is what the flags say.
 func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config, error) {
 	log, err := logger(c.App.ErrWriter, c.String("log-format"), c.String("log-level"))
@@ -85,9 +89,16 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 	if err != nil {
 		log.Info("sources can't be built here", "reason", err)
 	}
+	domain := strings.ToLower(c.String("base-domain"))
+	if domain != "" && (len(domain) > 200 || !domainName.MatchString(domain)) {
+		return sandboxd.Config{}, wrongUsage(commandName(c), "--base-domain %q is no domain name, such as apps.example.com", c.String("base-domain"))
+	}
+	if n := c.Int("workers"); c.IsSet("workers") && (n < 1 || n > sandboxd.MaxWorkers) {
+		return sandboxd.Config{}, wrongUsage(commandName(c), "--workers %d: from 1 to %d is allowed", n, sandboxd.MaxWorkers)
+	}
 	own, err := json.Marshal(gateway.Config{
 		Toolchain:  goversion,
-		BaseDomain: c.String("base-domain"),
+		BaseDomain: domain,
 		AllowUIDs:  startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
 		LogLevel:   c.String("log-level"),
 		LogFormat:  c.String("log-format"),

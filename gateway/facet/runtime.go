@@ -11,6 +11,7 @@ import (
 	"github.com/facetgateway/fgw/gateway/admin"
 	"github.com/facetgateway/fgw/gateway/problem"
 	"github.com/facetgateway/fgw/gateway/registry"
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // The exported methods here, in listing.go, erase.go and session.go serve the administrator: they are the admin.Runtime of the gateway.
@@ -55,7 +56,7 @@ func (m *Manager) Inspect(ctx context.Context, a address.Address) (*admin.FacetD
 	if err != nil {
 		return nil, err
 	}
-	d := &admin.FacetDetail{FacetInfo: m.info(ctx, r), Limits: ns.Limits, Confinement: json.RawMessage("null")}
+	d := &admin.FacetDetail{FacetInfo: m.info(ctx, r), Limits: usualLimits(ns, a), Confinement: json.RawMessage("null")}
 	u, err := m.Usage(ctx, a)
 	if err != nil {
 		return nil, err
@@ -80,6 +81,19 @@ func (m *Manager) Inspect(ctx context.Context, a address.Address) (*admin.FacetD
 		}
 	}
 	return d, nil
+}
+
+// usualLimits are those that a facet gets of which nobody says otherwise: what its supervisor will say is not known while it does not run.
+func usualLimits(ns *registry.Namespace, a address.Address) registry.Limits {
+	l := ns.Limits
+	if ns.Supervisor != "" {
+		for range a.Facets {
+			if below, err := deriveLimits(&l, &wire.Limits{}); err == nil {
+				l = *below
+			}
+		}
+	}
+	return l
 }
 
 // summary is what an administrator may see of a spec: no value of an environment, no secret, no props.

@@ -87,6 +87,10 @@ func (r *Registry) Promote(ctx context.Context, ns, app string) (Version, error)
 			return err
 		}
 		if err := c.must(`UPDATE app SET live = canary, canary = 0, percent = 0 WHERE namespace = ? AND name = ? AND canary > 0`, id, app); err != nil {
+			var n int
+			if none := c.row(`SELECT 1 FROM app WHERE namespace = ? AND name = ?`, []any{id, app}, &n); none != nil {
+				return fmt.Errorf("app %q %w", app, none)
+			}
 			return fmt.Errorf("a canary of app %q %w", app, err)
 		}
 		return r.reload(c, ns)

@@ -149,8 +149,12 @@ func setLimit(l *Limits, key, text string) (known bool, err error) {
 		return false, nil
 	}
 	n, err := rule.parse(text)
-	if err != nil || n < rule.min || n > rule.max {
-		return true, fmt.Errorf("%w: %s=%s: from %s to %s is allowed", ErrBadValue, key, text, rule.format(rule.min), rule.format(rule.max))
+	allowed := fmt.Sprintf("from %s to %s is allowed", rule.format(rule.min), rule.format(rule.max))
+	if err != nil {
+		return true, fmt.Errorf("%s=%s: %w; %s", key, text, err, allowed)
+	}
+	if n < rule.min || n > rule.max {
+		return true, fmt.Errorf("%w: %s=%s: %s", ErrBadValue, key, text, allowed)
 	}
 	rule.set(l, n)
 	return true, nil
