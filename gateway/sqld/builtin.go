@@ -63,8 +63,7 @@ func (t *task) builtin(number uint64) error {
 		return err
 	}
 	c := t.conn
-	c.trusted = true
-	defer func() { c.trusted = false }()
+	defer c.trust()()
 	if b.reads || number == sqlchan.KVDelete || number == sqlchan.AlarmDelete {
 		exists, err := t.hasTable(b.table)
 		if err != nil {
@@ -79,7 +78,6 @@ func (t *task) builtin(number uint64) error {
 		if err := t.own(b.create); err != nil {
 			return err
 		}
-		c.trusted = true
 	}
 	s := c.find([]byte(b.sql))
 	if s == nil {

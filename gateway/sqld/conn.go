@@ -178,6 +178,14 @@ func (c *conn) close() {
 	c.afterCommit()
 }
 
+// trust has statements pass as the worker's own until the returned function is called. One may be run for another, which
+// SQLite may still have to compile anew: so what held before holds again.
+func (c *conn) trust() (end func()) {
+	before := c.trusted
+	c.trusted = true
+	return func() { c.trusted = before }
+}
+
 // authorize is the connection's authorizer.
 func (c *conn) authorize(action int, arg1, arg2, schema, source string) sqlite.Verdict {
 	if c.trusted {

@@ -218,8 +218,7 @@ func (t *task) one(s *statement, args *binder, last, rows bool) error {
 	c := t.conn
 	c.pace(s)
 	if s.vacuum {
-		c.trusted = true // SQLite's own statements, which copy every table
-		defer func() { c.trusted = false }()
+		defer c.trust()() // SQLite's own statements, which copy every table
 	}
 	sent := false
 	for {

@@ -138,7 +138,6 @@ func (db *database) allow(c *conn) error {
 	}
 	db.grant = grant
 	c.most = own + grant
-	c.trusted = true
-	defer func() { c.trusted = false }()
+	defer c.trust()()
 	return c.Exec(fmt.Sprintf("PRAGMA max_page_count=%d", max(c.most/pageSize, 1)))
 }

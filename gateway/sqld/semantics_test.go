@@ -258,6 +258,27 @@ func TestStorageQuota(t *testing.T) {
 	}
 }
 
+// A built-in statement that SQLite compiles anew is still the worker's own, though a setting was made before it in the same request.
+func TestBuiltinIsCompiledAnew(t *testing.T) {
+	c, _ := serveLimits(t, func(l *control.Limits) { l.Storage, l.Object = 8<<20, 8<<20 }, nil)
+	c.ok(c.exec(1, "CREATE TABLE t (a)"))
+	for i, change := range []func() answer{
+		func() answer { return c.builtin(2, sqlchan.KVPut, []byte("a"), []byte("b")) },
+		func() answer { return c.builtin(2, sqlchan.AlarmSet, 1<<40) },
+	} {
+		c.ok(c.begin(1, sqlchan.ReadOnly))
+		c.value(1, "SELECT count(*) FROM t") // it holds a connection, so that session 2 has the other one
+		c.ok(change())
+		c.ok(c.rollback(1))
+		c.ok(c.exec(1, "CREATE TABLE t"+string(rune('a'+i))+" (a); INSERT INTO t VALUES (zeroblob(3000000))")) // by the first connection; what the other one may take is halved
+		c.ok(c.begin(1, sqlchan.ReadOnly))
+		c.value(1, "SELECT count(*) FROM t")
+		c.ok(change())
+		c.ok(c.rollback(1))
+		c.ok(c.exec(1, "DELETE FROM t; VACUUM"))
+	}
+}
+
 func TestReadOnlyChannel(t *testing.T) {
 	c, _ := serveLimits(t, func(*control.Limits) {}, func(m *control.Message) { m.ReadOnly = true })
 	c.value(1, "SELECT 1")

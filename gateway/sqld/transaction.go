@@ -48,8 +48,7 @@ func (t *task) control(sql string) error {
 // own runs a statement of the worker's own.
 func (t *task) own(sql string) error {
 	c := t.conn
-	c.trusted = true
-	defer func() { c.trusted = false }()
+	defer c.trust()()
 	s := c.find([]byte(sql))
 	if s == nil {
 		var err error
