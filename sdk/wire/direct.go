@@ -8,11 +8,14 @@ import (
 	"sync"
 	"syscall"
 	"unsafe"
+
+	"github.com/facetgateway/fgw/sdk/internal/monitor"
 )
 
 // Direct returns c such that it reads and writes without telling the Go scheduler of the system calls. They never wait, since
 // the socket does not block; but told of one, the scheduler wakes its monitor, a thread of its own, each time the process was
 // idle before, and that costs more than the call. Where c is no socket of this process it is returned as it is.
+// The monitor is needed all the same: see package monitor.
 //
 // Waiting, deadlines and closing are net's, as before.
 func Direct(c net.Conn) net.Conn {
@@ -93,6 +96,7 @@ func (d *direct) Read(p []byte) (int, error) {
 	t.p, t.n, t.errno = p, 0, 0
 	err := d.raw.Read(t.step)
 	t.p = nil
+	monitor.Wake()
 	switch {
 	case err != nil:
 		return 0, err
@@ -117,6 +121,7 @@ func (d *direct) write(p []byte, step func(fd uintptr) bool) (int, error) {
 	t.p, t.n, t.errno = p, 0, 0
 	err := d.raw.Write(step)
 	t.p = nil
+	monitor.Wake() // it may have waited
 	if err == nil && t.errno != 0 {
 		err = os.NewSyscallError("write", t.errno)
 	}

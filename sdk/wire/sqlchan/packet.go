@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/facetgateway/fgw/sdk/internal/monitor"
 )
 
 // Socket is one end of a channel, for whoever speaks over it. It waits for packets with an epoll descriptor of its own, which asks for
@@ -85,7 +87,10 @@ func (s *Socket) Wake() { s.poll.SetDeadline(time.Unix(1, 0)) }
 
 // Read reads one packet that has arrived into p; syscall.EAGAIN says that there is none. It may be called in Wait's function, or where nobody calls Close.
 func (s *Socket) Read(p []byte) (n int, err error) {
-	return transfer(syscall.SYS_READ, uintptr(s.fd), p)
+	if n, err = transfer(syscall.SYS_READ, uintptr(s.fd), p); err == nil {
+		monitor.Wake()
+	}
+	return n, err
 }
 
 // Write writes one packet; syscall.EAGAIN says that there is no room. It may be called where nobody calls Close.
