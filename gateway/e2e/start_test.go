@@ -153,6 +153,27 @@ func TestFailedStartIsRetried(t *testing.T) {
 	}
 }
 
+// What rests after failures in a row starts at once when it was mended and aborted, or deleted, or cloned over.
+func TestAbortForgivesFailures(t *testing.T) {
+	s := staged(t)
+	s.expect("source", "/count", "0")
+	for _, verb := range []string{"abort", "delete", "clone"} {
+		s.plan(verb, plan{"fail": "the owner has not paid"})
+		rig.Eventually(t, 10*time.Second, "it rests", func() bool {
+			return s.Do("GET", s.path("on", verb, "/count"), nil).Problem().Code == "facet_backoff"
+		})
+		s.plan(verb, plan{})
+		if verb == "clone" {
+			s.done(verb, "source", "?to="+verb)
+		} else {
+			s.done(verb, verb, "")
+		}
+		if a := s.Do("GET", s.path("on", verb, "/count"), nil); a.Status != 200 {
+			t.Errorf("after %s: %d %s", verb, a.Status, a.Body)
+		}
+	}
+}
+
 // A migration that fails leaves the data as they were; the old code still reads them.
 func TestFailedMigrationLeavesTheData(t *testing.T) {
 	s := staged(t)

@@ -149,6 +149,7 @@ func (m *Manager) abort(ctx context.Context, a address.Address, reason string) e
 				return ctx.Err()
 			}
 		}
+		n.forgive()
 	}
 	return nil
 }

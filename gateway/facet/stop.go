@@ -188,6 +188,14 @@ func (n *node) account(e *Exit) {
 	n.retryAt = time.Now().Add(backoff(n.crashes))
 }
 
+// forgive forgets the failures of what ran: whoever ends a facet on purpose has most likely mended it, and should not wait for what
+// the code before has brought upon itself.
+func (n *node) forgive() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crashes, n.retryAt = 0, time.Time{}
+}
+
 // how says how the instance ended. What the kernel says comes before what the facet did: a
 // process that was killed for its memory also lost its wire. node.mu is held.
 func (in *instance) how(exit protocol.Exit, failure error, said string) *Exit {
