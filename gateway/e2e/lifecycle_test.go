@@ -130,6 +130,20 @@ func TestCrashLoopBacksOff(t *testing.T) {
 	t.Error("it never backs off")
 }
 
+// A version that is deployed while the one before rests after its failures starts at once.
+func TestDeployForgivesFailures(t *testing.T) {
+	g := probes(t)
+	two := rig.App(t, "probe", "two")
+	rig.Eventually(t, time.Minute, "it rests for long", func() bool {
+		wait, _ := strconv.Atoi(g.Do("GET", "/t/loop/probe/exit", nil).Header.Get("Retry-After"))
+		return wait >= 4
+	})
+	g.Deploy(two, "t", "probe")
+	if a := g.Do("GET", "/t/loop/probe/hello", nil); a.Status != 200 {
+		t.Errorf("after the deployment: %d %s", a.Status, a.Body)
+	}
+}
+
 func TestStartsThatFail(t *testing.T) {
 	g := probes(t)
 	for _, test := range []struct{ object, code, says, reason string }{

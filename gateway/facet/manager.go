@@ -243,6 +243,7 @@ func (m *Manager) Deployed(_ context.Context, namespace, app string) error {
 		path = ""
 	}
 	for _, n := range m.all(func(k key) bool { return k.namespace == namespace && k.path == path }) {
+		n.forgive() // this version has not failed yet
 		n.drain(func(in *instance) bool {
 			v, err := m.Registry.VersionFor(namespace, app, in.key.object)
 			return err == nil && (in.spec.Bundle != v.Bundle || in.spec.Version != v.Version)
