@@ -14,6 +14,7 @@ func (s *Stub) pass(w http.ResponseWriter, r *http.Request) {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(&url.URL{Scheme: "http", Host: "facet"})
 			p.Out.Host = p.In.Host
+			p.Out.Trailer = p.In.Trailer // the map itself: it is filled when the body has ended
 			for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix"} {
 				if v, ok := p.In.Header[name]; ok {
 					p.Out.Header[name] = v

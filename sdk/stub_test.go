@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/facetgateway/fgw/sdk/wire"
 )
 
 // A client behind a supervisor through which the bytes pass is told no less than one that was handed over.
@@ -43,5 +46,33 @@ func TestProblemsPassWhole(t *testing.T) {
 		if got := w.Header(); w.Code != test.status || got.Get("Retry-After") != test.want || got.Get("Cache-Control") != "no-store" || got.Get("Content-Length") != "" {
 			t.Errorf("%s: %d %v", test.code, w.Code, got)
 		}
+	}
+}
+
+// Where the bytes pass through this process, a request's trailers do, too.
+func TestTrailersPass(t *testing.T) {
+	got := make(chan string, 1)
+	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		got <- r.Trailer.Get("Check")
+	}))
+	defer far.Close()
+	stub := &Stub{call: wire.Call{Op: wire.OpService}, keep: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", far.Listener.Addr().String())
+	}}}
+	near := httptest.NewServer(stub)
+	defer near.Close()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", near.URL, io.MultiReader(strings.NewReader("body")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Trailer = http.Header{"Check": {"sum"}}
+	resp, err := near.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if v := <-got; v != "sum" {
+		t.Errorf("the trailer is %q", v)
 	}
 }
