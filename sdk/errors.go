@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
@@ -36,8 +37,10 @@ func (e *FacetError) Error() string {
 	return e.Message
 }
 
-// Is reports ErrLimit for codes that tell of a limit.
-func (e *FacetError) Is(target error) bool { return target == ErrLimit && isLimit(e.Code) }
+// Is reports ErrLimit for codes that tell of a limit, and ErrNotFound for those that say that there is no such facet, app, object or namespace.
+func (e *FacetError) Is(target error) bool {
+	return target == ErrLimit && isLimit(e.Code) || target == ErrNotFound && strings.HasSuffix(e.Code, "_not_found")
+}
 
 // SQLError is an error of the database. errors.As finds it in what database/sql returns; it is found
 // as a *FacetError, too.

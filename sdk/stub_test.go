@@ -76,3 +76,16 @@ func TestTrailersPass(t *testing.T) {
 		t.Errorf("the trailer is %q", v)
 	}
 }
+
+func TestErrorsAreToldApart(t *testing.T) {
+	for code, want := range map[string]error{
+		"facet_not_found": ErrNotFound, "app_not_found": ErrNotFound, "object_not_found": ErrNotFound, "namespace_not_found": ErrNotFound,
+		"facet_timeout": ErrLimit, "too_many_requests": ErrLimit, "storage_quota": ErrLimit, "facet_crashed": nil, "not_found": nil,
+	} {
+		for _, is := range []error{ErrNotFound, ErrLimit, ErrNoEgress} {
+			if got := errors.Is(&FacetError{Code: code}, is); got != (is == want) {
+				t.Errorf("%s is %q: %t", code, is, got)
+			}
+		}
+	}
+}
