@@ -44,10 +44,12 @@ import (
 type Config struct {
 	BaseDomain string `json:"base_domain,omitempty"`
 	AllowUIDs  []int  `json:"allow_uids,omitempty"` // may use the admin socket, besides root and the gateway's own
-	LogLevel   string `json:"log_level,omitempty"`  // debug, info (default), warn, error
-	LogFormat  string `json:"log_format,omitempty"` // text (default) or json
-	Version    string `json:"version,omitempty"`
-	Toolchain  string `json:"toolchain,omitempty"` // version of the Go toolchain that sandboxd was given, "" for none
+	// EgressAllow are ranges that facets may call although they are not public (egress.Config.AllowAddrs).
+	EgressAllow []netip.Prefix `json:"egress_allow,omitempty"`
+	LogLevel    string         `json:"log_level,omitempty"`  // debug, info (default), warn, error
+	LogFormat   string         `json:"log_format,omitempty"` // text (default) or json
+	Version     string         `json:"version,omitempty"`
+	Toolchain   string         `json:"toolchain,omitempty"` // version of the Go toolchain that sandboxd was given, "" for none
 }
 
 // ExitNewer is the exit status by which the gateway process says that the data
@@ -161,7 +163,7 @@ func run(boot *protocol.Boot) error {
 		Sandbox: boot.Client, Databases: pool, Registry: reg, Bundles: bundles, Logs: output,
 		Budget: relay.NewBudget(streamMemory), Calls: relay.NewBudget(callMemory), Objects: reg.ObjectsDir(), Marks: running, Syncer: syncer, Log: log, Builder: sources,
 		KeepsBundle: func(hash string) bool { return sources.Keeps(hash) || versionHas(reg, hash) },
-		Egress:      egress.New(egress.Config{Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
+		Egress:      egress.New(egress.Config{AllowAddrs: c.EgressAllow, Own: ownAddrs(boot.Addrs), Log: log}), CheckExecutable: func(f *os.File) error { return bundle.Check(f) },
 	})
 	if err := facets.LoadAlarms(ctx); err != nil {
 		return err

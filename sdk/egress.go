@@ -10,7 +10,8 @@ import (
 )
 
 // Client returns an HTTP client for outgoing requests, where this facet was granted egress; otherwise every call fails with
-// ErrNoEgress. The gateway makes the requests, https included; http.DefaultClient goes the same way. Outside a
+// ErrNoEgress. A child has what its supervisor grants; a supervisor, and an app without one, what the administrator does
+// (fgw namespaces set NAMESPACE egress=HOSTS). The gateway makes the requests, https included; http.DefaultClient goes the same way. Outside a
 // gateway it is http.DefaultClient.
 func (f *Facet) Client() *http.Client {
 	if f.egress == nil {

@@ -17,7 +17,8 @@ type Start struct {
 	ID string
 	// Props is given to the child as JSON, for its Props. With Env and Secrets it takes at most 1 MiB.
 	Props any
-	// Env and Secrets are what the child's Env and Secret return. Secrets are in no listing, log or error.
+	// Env and Secrets are what the child's Env and Secret return. Secrets are in no listing; where the child prints one or dies
+	// with it, its logs and errors show the secret's name in its place (of at least four bytes, as they are: what the child has encoded or cut is not found).
 	Env, Secrets map[string]string
 	// Services are what the child's Service returns, by the child's own names for them.
 	Services map[string]Binding
@@ -103,11 +104,12 @@ type Egress struct {
 
 // EgressTo lets a child call these hosts: "api.example.com", "*.example.com" for what is below it, "*" for every public host, each with
 // ":port" where it is not 80 or 443. Private, loopback and link-local addresses stay closed unless the
-// administrator has opened them.
+// administrator has opened them (fgw serve --egress-allow).
 func EgressTo(hosts ...string) Egress { return Egress{hosts: hosts, given: true} }
 
 // EgressVia hands each outgoing request of a child to a service of this facet's, which answers, changes or refuses it: a place to
-// add a credential that the child never sees. The handler finds the request's whole URL in r.URL.
+// add a credential that the child never sees. The handler finds the request's whole URL in r.URL. To send it on, this facet
+// needs egress of its own, for Client: a supervisor has what the administrator gives it, fgw namespaces set NAMESPACE egress=HOSTS.
 func EgressVia(service Binding) Egress { return Egress{via: &service, given: true} }
 
 // wire gives the start as it travels.

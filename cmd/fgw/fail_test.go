@@ -30,6 +30,7 @@ func TestWrongUsageIsTold(t *testing.T) {
 		"invoke t/a/b -i=x":                        "fgw: invoke: \"x\" is no value for -i\nhint: see fgw invoke --help\n",
 		"version --output xml":                     "fgw: --output: \"xml\" is none of table, json\nhint: see fgw --help\n",
 		"sql t/a/b --mode xml":                     "fgw: --mode: \"xml\" is none of table, csv, json, line\nhint: see fgw sql --help\n",
+		"serve --egress-allow 10.0.0.1/8":          "fgw: serve: --egress-allow \"10.0.0.1/8\" is no range of addresses, such as 10.1.2.0/24 or 192.168.0.7\nhint: see fgw serve --help\n",
 		"serve --workers 0":                        "fgw: serve: --workers 0: from 1 to 256 is allowed\nhint: see fgw serve --help\n",
 		"serve --base-domain a..b":                 "fgw: serve: --base-domain \"a..b\" is no domain name, such as apps.example.com\nhint: see fgw serve --help\n",
 		"serve --log-level x --listen 127.0.0.1:0": "fgw: --log-level: \"x\" is none of debug, info, warn, error\nhint: see fgw serve --help\n",

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/facetgateway/fgw/gateway/admin"
 	"github.com/facetgateway/fgw/gateway/registry"
@@ -51,6 +52,8 @@ func namespacesCommand() *cli.Command {
 			{
 				Name: "set", ArgsUsage: "NAMESPACE KEY=VALUE...", Usage: "change what holds for instances started from now on",
 				Description: "create=open|admin (may a request create an object), access=local|public|token, supervisor=APP,\n" +
+					"egress=HOST,HOST (what the supervisor, or apps without one, may call: api.example.com, *.example.com, * for all\n" +
+					"that is public; empty for nothing; what a supervisor's children may call is for it to say),\n" +
 					"idle_timeout, statement_timeout, request_timeout (10s), memory, storage, body (64MiB), cpu (cores: 0.5),\n" +
 					"processes, in_flight, max_objects\n\n" +
 					"Limits are each facet's own. With a supervisor, memory, cpu, processes and storage are an object's: they bound the\n" +
@@ -119,6 +122,7 @@ func drawNamespace(w io.Writer, ns *admin.Namespace) {
 		field("supervisor", orDash(ns.Supervisor))
 		field("create", ns.Create)
 		field("access", ns.Access)
+		field("egress", orDash(strings.Join(ns.Egress, ",")))
 		field("objects", fmt.Sprintf("%d of at most %d", ns.Objects, ns.Limits.MaxObjects))
 		field("created", ns.CreatedAt)
 	})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"regexp"
@@ -60,6 +61,7 @@ func serveCommand() *cli.Command {
 func gatewayFlags(logLevel string) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "base-domain", Usage: "apps have origins below `DOMAIN`, too, besides localhost"},
+		&cli.StringSliceFlag{Name: "egress-allow", Usage: "facets that may call a host by name or address may also where that leads into `RANGE`, such as 10.1.2.0/24, which is not public; may be given several times"},
 		&cli.IntFlag{Name: "workers", Usage: "SQL workers, `N`", DefaultText: "one per core"},
 		&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` is debug, info, warn or error", Value: logLevel},
 		&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` is text or json", Value: "text", Action: oneOf("log-format", "text", "json")},
@@ -77,6 +79,21 @@ func insecureFlag(layer string) string {
 
 // domainName is a name below which origins can lie.
 var domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+
+// egressAllow are the ranges that facets may call though they are not public. An address alone is a range of one.
+func egressAllow(c *cli.Context) (ranges []netip.Prefix, err error) {
+	for _, text := range c.StringSlice("egress-allow") {
+		p, err := netip.ParsePrefix(text)
+		if a, one := netip.ParseAddr(text); one == nil && a.Zone() == "" {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil || p != p.Masked() {
+			return nil, wrongUsage(commandName(c), "--egress-allow %q is no range of addresses, such as 10.1.2.0/24 or 192.168.0.7", text)
+		}
+		ranges = append(ranges, p)
+	}
+	return ranges, nil
+}
 
 // gatewayConfig is what the flags say.
 func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config, error) {
@@ -96,13 +113,17 @@ func gatewayConfig(c *cli.Context, dir string, listen []string) (sandboxd.Config
 	if n := c.Int("workers"); c.IsSet("workers") && (n < 1 || n > sandboxd.MaxWorkers) {
 		return sandboxd.Config{}, wrongUsage(commandName(c), "--workers %d: from 1 to %d is allowed", n, sandboxd.MaxWorkers)
 	}
+	allow, err := egressAllow(c)
+	if err != nil {
+		return sandboxd.Config{}, err
+	}
 	own, err := json.Marshal(gateway.Config{
 		Toolchain:  goversion,
-		BaseDomain: domain,
-		AllowUIDs:  startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
-		LogLevel:   c.String("log-level"),
-		LogFormat:  c.String("log-format"),
-		Version:    version,
+		BaseDomain: domain, EgressAllow: allow,
+		AllowUIDs: startedBy(os.Getuid(), os.Getenv("SUDO_UID")),
+		LogLevel:  c.String("log-level"),
+		LogFormat: c.String("log-format"),
+		Version:   version,
 	})
 	if err != nil {
 		return sandboxd.Config{}, err

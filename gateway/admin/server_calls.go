@@ -14,6 +14,7 @@ import (
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/bundle"
+	"github.com/facetgateway/fgw/gateway/egress"
 	"github.com/facetgateway/fgw/gateway/registry"
 )
 
@@ -23,7 +24,7 @@ const maxBody = 4 << 20
 
 func (s *server) namespace(ns *registry.Namespace) Namespace {
 	return Namespace{
-		Name: ns.Name, Supervisor: ns.Supervisor, Create: ns.Create, Access: ns.Access,
+		Name: ns.Name, Supervisor: ns.Supervisor, Create: ns.Create, Access: ns.Access, Egress: append([]string{}, registry.Hosts(ns.Egress)...),
 		Limits: ns.Limits, Objects: s.Registry.CountObjects(ns), CreatedAt: ns.CreatedAt,
 	}
 }
@@ -60,6 +61,9 @@ func (s *server) namespaceSet(r *http.Request) (any, error) {
 	before, err := s.Registry.Namespace(name)
 	if err != nil {
 		return nil, notFound(err, codeNamespaceNotFound)
+	}
+	if _, err := egress.ParsePolicy(registry.Hosts(values["egress"])); err != nil {
+		return nil, Errorf(http.StatusBadRequest, "bad_value", "egress=%s: %v", values["egress"], err)
 	}
 	ns, err := s.Registry.SetNamespace(r.Context(), name, values)
 	if err == nil && ns.Supervisor != before.Supervisor {

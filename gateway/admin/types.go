@@ -19,6 +19,7 @@ type Namespace struct {
 	Supervisor string          `json:"supervisor"`
 	Create     string          `json:"create"`
 	Access     string          `json:"access"`
+	Egress     []string        `json:"egress"` // hosts that its supervisor, or its apps where it has none, may call
 	Limits     registry.Limits `json:"limits"`
 	Objects    int             `json:"objects"`
 	CreatedAt  time.Time       `json:"created_at"`

@@ -26,6 +26,12 @@ func (c *checker) goFile(name, text, module string) {
 		return
 	}
 	used := !strings.HasSuffix(name, "_test.go") && built(name, text)
+	if used && !strings.Contains(name, "/") {
+		c.top = true
+		if at := fset.PositionFor(f.Name.Pos(), false); f.Name.Name != "main" {
+			c.add(name, at.Line, at.Column, "package %s: the files at the top of an app are of package main", f.Name.Name)
+		}
+	}
 	for _, spec := range f.Imports {
 		c.imported(fset, name, spec, module, used)
 	}

@@ -57,11 +57,27 @@ func prepare(files map[string]string, t *tree, toolchain string) (*source, []wir
 		}
 		s.files = append(s.files, file{name, files[name]})
 	}
+	if below := c.elsewhere(files); below != "" && len(c.found) == 0 {
+		c.add(below, 0, 0, "no Go file that a build would use lies at the top of the source, where package main belongs")
+	}
 	if len(c.found) > 0 {
 		return nil, c.capped()
 	}
 	s.modules = c.modules
 	return s, nil
+}
+
+// elsewhere names a Go file below the top where there is none at it.
+func (c *checker) elsewhere(files map[string]string) string {
+	if c.top {
+		return ""
+	}
+	for _, name := range sorted(files) {
+		if strings.Contains(name, "/") && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			return name
+		}
+	}
+	return ""
 }
 
 func sorted(files map[string]string) []string {
@@ -95,6 +111,7 @@ type checker struct {
 	tree      *tree
 	toolchain string
 	modules   bool // an allowed module is imported
+	top       bool // a file that can be read lies at the top
 	found     []wire.Diagnostic
 }
 

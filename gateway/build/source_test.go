@@ -36,6 +36,9 @@ func TestRefused(t *testing.T) {
 		says  string
 	}{
 		{"no file", nil, ":0:0", "no Go file"},
+		{"another package", map[string]string{"main.go": "// app\npackage app\n\nfunc main() {}\n"}, "main.go:2:9", "package app: the files at the top"},
+		{"main below the top", map[string]string{"README": "", "cmd/app/main.go": aMain}, "cmd/app/main.go:0:0", "where package main belongs"},
+		{"main for another machine", map[string]string{"main_windows.go": aMain, "a/a.go": "package a\n"}, "a/a.go:0:0", "where package main belongs"},
 		{"too many files", many, ":0:0", "1001 files; at most 1000"},
 		{"too large", map[string]string{"main.go": aMain, "x.txt": strings.Repeat("x", maxBytes)}, ":0:0", "16 MiB"},
 		{"parent directory", map[string]string{"main.go": aMain, "../x.go": aMain}, "../x.go:0:0", "relative to the source"},

@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +142,65 @@ func TestEgress(t *testing.T) {
 	s.plan("few", plan{"hosts": []string{"api.test"}})
 	if got, f := fetch("few", "http://other.test/"); f == nil || f.Code != "egress_denied" || !strings.Contains(f.Message, "other.test") {
 		t.Errorf("a host that is not listed: %s %+v", got, f)
+	}
+}
+
+// What the administrator opens to a namespace its supervisor may call: so it can send its children's requests on, with a credential
+// that they never see. Addresses that are not public must be opened for the whole gateway, too.
+func TestEgressOfASupervisor(t *testing.T) {
+	outside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s by %q", r.Method, r.URL, body, r.Header.Get("Authorization"))
+	}))
+	defer outside.Close()
+	host := outside.Listener.Addr().String()
+	s := staged(t, "--egress-allow", "127.0.0.0/8")
+	s.plan("child", plan{"via": plan{"service": "desk", "props": "credential"}})
+	s.plan("listed", plan{"hosts": []string{host}})
+	s.plan("web", plan{"hosts": []string{"*"}})
+	fetch := func(name, u string) string {
+		t.Helper()
+		var said string
+		a := s.Do("GET", s.path("on", name, "/fetch?u="+escape(u)), nil)
+		if f := faultIn(t, a); f != nil {
+			return f.Code
+		}
+		json.Unmarshal(a.Body, &said)
+		return said
+	}
+	if said := fetch("child", outside.URL+"/pay"); !strings.HasPrefix(said, "502 ") || !strings.Contains(said, "no egress") {
+		t.Errorf("before anything is opened to the supervisor: %s", said)
+	}
+	for _, bad := range []string{"egress=http://x/", "egress=-"} {
+		if out := s.Run("namespaces", "set", "t", bad); out.Code != 2 {
+			t.Errorf("%s: exit %d", bad, out.Code)
+		}
+	}
+	s.Must("namespaces", "set", "t", "egress=api.test, "+host)
+	s.Must("facets", "abort", s.address())
+	var ns struct{ Egress []string }
+	s.JSON(&ns, "namespaces", "show", "t")
+	if !slices.Equal(ns.Egress, []string{"api.test", host}) {
+		t.Errorf("the namespace's egress is %q", ns.Egress)
+	}
+	if said := fetch("child", outside.URL+"/pay"); said != `200 POST /pay "ping" by "Bearer of the director"` && said != `200 POST /pay ping by "Bearer of the director"` {
+		t.Errorf("sent on by the supervisor: %s", said)
+	}
+	if said := fetch("listed", outside.URL+"/"); said != `200 POST / ping by ""` {
+		t.Errorf("a child that was granted the host: %s", said)
+	}
+	for name, u := range map[string]string{"listed": s.healthz(), "web": outside.URL} {
+		if said := fetch(name, u); said != "egress_denied" {
+			t.Errorf("%s to %s: %s", name, u, said)
+		}
+	}
+	if said := fetch("none", outside.URL); said != "no_egress" {
+		t.Errorf("a child that was granted nothing: %s", said)
+	}
+	s.Must("namespaces", "set", "t", "egress=")
+	s.Must("facets", "abort", s.address())
+	if said := fetch("child", outside.URL+"/pay"); !strings.HasPrefix(said, "502 ") {
+		t.Errorf("once it is closed again: %s", said)
 	}
 }
 

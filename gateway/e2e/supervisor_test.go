@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,42 @@ func TestPropsOfEachChild(t *testing.T) {
 	for _, where := range []string{s.Must("facets", "inspect", s.address("a")), s.Must("logs", s.address("a")), s.Log()} {
 		if strings.Contains(where, "hunter2") {
 			t.Errorf("the secret stands in %s", where)
+		}
+	}
+}
+
+// A secret that a child prints, logs, queries or dies with stands in no log, listing or error, whoever asks.
+func TestSecretsAreHidden(t *testing.T) {
+	s := staged(t)
+	const key = "hunter2"
+	s.plan("a", plan{"secrets": plan{"KEY": key}})
+	s.expect("a", "/count", "0")
+	s.Must("audit", s.address("a"), "on")
+	s.on("a", "/leak")
+	logged := func(texts ...string) func() bool {
+		return func() bool {
+			log := s.Must("logs", s.address("a"))
+			return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(log, text) })
+		}
+	}
+	rig.Eventually(t, rawWait, "all that it says is logged", logged("printed ", "logged ", "SELECT "))
+	died := s.Do("GET", s.path("on", "a", "/leak?die"), nil)
+	s.plan("b", plan{"secrets": plan{"KEY": key}, "env": plan{"BEHAVE": "leak"}})
+	failed := s.Do("GET", s.path("on", "b", "/count"), nil)
+	rig.Eventually(t, rawWait, "its death is logged", logged("died of "))
+	log := s.Must("logs", s.address("a"))
+	for where, text := range map[string]string{
+		"the answer of one that died": string(died.Body), "the answer of one that did not start": string(failed.Body), "the log": log, "the log of the other": s.Must("logs", s.address("b")),
+		"its inspection": s.Must("facets", "inspect", s.address("a"), "--output", "json"), "that of the other": s.Must("facets", "inspect", s.address("b")),
+		"the listing": s.Must("facets", "ls", "--output", "json"), "the gateway's log": s.Log(),
+	} {
+		if strings.Contains(text, key) {
+			t.Errorf("%s has the secret: %s", where, text)
+		}
+	}
+	for where, text := range map[string]string{"died": string(died.Body), "failed": string(failed.Body), "log": log} {
+		if !strings.Contains(text, "[secret KEY]") {
+			t.Errorf("%s: what was said is not there, with the secret's name: %s", where, text)
 		}
 	}
 }

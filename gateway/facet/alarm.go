@@ -218,7 +218,7 @@ func (in *instance) ring(ctx context.Context, a registry.Alarm) error {
 		return errors.New("the alarm handler's answer can't be read")
 	}
 	if answer.Error != nil {
-		return errors.New(clip(answer.Error.Message))
+		return errors.New(clip(in.hide.hide(answer.Error.Message)))
 	}
 	return nil
 }

@@ -13,14 +13,16 @@ import (
 
 // auditor writes the statements of one SQL channel into the log of its facet. It owns the channel.
 type auditor struct {
-	log *logs.Writer
-	by  string // "administrator" where it is not the facet itself
+	log  *logs.Writer
+	by   string // "administrator" where it is not the facet itself
+	hide *hider
 }
 
 // Audit is what the pool calls for each statement of a channel that is audited. It does not wait:
 // the log's own limits decide what is kept.
 func Audit(c *sqlpool.Channel, r sqlpool.AuditRecord) {
 	if a, ok := c.Owner().(*auditor); ok {
+		r.SQL = a.hide.hide(r.SQL)
 		a.log.Append(logs.StreamSQL, "", auditLine(&r, a.by))
 	}
 }

@@ -70,7 +70,7 @@ func (s *starter) ask(ctx context.Context, n *node) (*Spec, error) {
 		if a.Error.Code == codeStartGone {
 			return nil, errStarterGone
 		}
-		return nil, &problem.Error{Code: problem.FacetStart, Message: "its supervisor's start function failed: " + clip(a.Error.Message), Stack: a.Error.Stack}
+		return nil, &problem.Error{Code: problem.FacetStart, Message: "its supervisor's start function failed: " + clip(p.hide.hide(a.Error.Message)), Stack: p.hide.hide(a.Error.Stack)}
 	}
 	return p.spec.derive(ctx, n, a, r)
 }

@@ -39,6 +39,7 @@ type Spec struct {
 type instance struct {
 	*node
 	spec    *Spec
+	hide    *hider // of its secrets
 	since   time.Time
 	starter *starter // who is asked how to start it; nil where the registry knows
 

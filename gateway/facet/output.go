@@ -20,6 +20,7 @@ const tailBytes = 8 << 10
 type output struct {
 	log  *logs.Writer
 	pipe *os.File
+	hide *hider
 	ends chan struct{} // closed when the process has ended: what is left is read at once
 	done chan struct{}
 
@@ -30,7 +31,7 @@ type output struct {
 }
 
 func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
-	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, ends: make(chan struct{}), done: make(chan struct{})}
+	o := &output{log: m.Logs.Writer(in.addr(), in.spec.Version), pipe: pipe, hide: in.hide, ends: make(chan struct{}), done: make(chan struct{})}
 	go o.read(pipe)
 	return o
 }
@@ -41,6 +42,7 @@ func (o *output) read(r io.Reader) {
 	for {
 		line, err := br.ReadSlice('\n')
 		if len(line) > 0 {
+			line = o.hide.hideBytes(line)
 			o.remember(line)
 			// A line longer than the buffer arrives in pieces: each is a line of its own in the log.
 			rest(o.log.Append(logs.StreamOutput, "", strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")), o.ends)

@@ -60,6 +60,12 @@ func (in *instance) whatToRun(ctx context.Context, ns *registry.Namespace) (*Spe
 		spec.Start.MaxStreams = wire.MaxOwnStreamsUp
 		spec.Object = spec.Limits.Storage
 	}
+	if ns.Egress != "" {
+		if spec.Egress, err = newOutlet(&wire.Egress{Hosts: registry.Hosts(ns.Egress)}); err != nil {
+			return nil, err
+		}
+		spec.Start.Egress = true
+	}
 	return spec, nil
 }
 

@@ -22,7 +22,7 @@ func (m *Manager) SQL(ctx context.Context, a address.Address) (admin.Session, er
 	}
 	p := placeOf(r.object, r.n)
 	ch, err := m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: p.object, File: p.file, Limits: sqlLimits(m.specOf(a, ns)),
-		Owner: &auditor{m.Logs.Writer(a, 0), "administrator"}, Audit: m.Registry.Audited(r.object, a.Facets...)})
+		Owner: &auditor{log: m.Logs.Writer(a, 0), by: "administrator"}, Audit: m.Registry.Audited(r.object, a.Facets...)})
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ func (in *instance) start(ctx context.Context) error {
 		return err
 	}
 	in.identify(ns)
+	in.hide = newHider(in.spec.Start.Secrets)
 	in.spec.Start.Limits = in.spec.told()
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
@@ -148,7 +149,7 @@ func (in *instance) attach(ctx context.Context, s *registry.Settled, pair *sqlpo
 	in.place, in.alarm = place, alarmID{place.id, place.n}
 	in.mark()
 	if in.sql, err = in.m.Databases.Attach(ctx, sqlpool.AttachOptions{Object: place.object, File: place.file, Limits: sqlLimits(in.spec), Pair: pair,
-		Owner: &auditor{log: in.m.Logs.Writer(in.addr(), in.spec.Version)}, Audit: in.m.Registry.Audited(s.Object, in.path...)}); err != nil {
+		Owner: &auditor{log: in.m.Logs.Writer(in.addr(), in.spec.Version), hide: in.hide}, Audit: in.m.Registry.Audited(s.Object, in.path...)}); err != nil {
 		in.unmark()
 		return fmt.Errorf("attach the database: %w", err)
 	}
@@ -211,6 +212,7 @@ func (in *instance) begin(ctx context.Context) error {
 			in.kill(problem.FacetProtocol, "an unreadable control frame")
 			return err
 		}
+		f.Message, f.Stack = in.hide.hide(f.Message), in.hide.hide(f.Stack)
 		in.stack = f.Stack
 		in.kill(problem.FacetStart, startFailure(&f))
 		return errors.New(f.Message)

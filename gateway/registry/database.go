@@ -113,7 +113,8 @@ var migrations = []string{
 		object BLOB NOT NULL REFERENCES object(id) ON DELETE CASCADE,
 		n      INTEGER NOT NULL,
 		PRIMARY KEY (object, n)
-	) STRICT, WITHOUT ROWID;`,
+	) STRICT, WITHOUT ROWID;
+	ALTER TABLE namespace ADD COLUMN egress TEXT NOT NULL DEFAULT '';  -- hosts that its apps may call, parted by commas`,
 }
 
 // openDatabase opens and migrates the file; fresh tells that it was made now.

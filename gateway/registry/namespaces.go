@@ -33,6 +33,7 @@ type Namespace struct {
 	Supervisor string // the app that is the root facet of its objects; empty: the built-in one
 	Create     string
 	Access     string
+	Egress     string // the hosts that its supervisor, or its apps under the built-in one, may call, parted by commas; what a supervisor grants to others is its own affair
 	Limits     Limits
 	CreatedAt  time.Time
 }
@@ -83,7 +84,7 @@ func (r *Registry) CreateNamespace(ctx context.Context, name string) (*Namespace
 	return r.Namespace(name)
 }
 
-// SetNamespace changes what values names: all of them or, if one is refused, none.
+// SetNamespace changes what values names: all of them or, if one is refused, none. That egress is a list of hosts is checked by the caller.
 func (r *Registry) SetNamespace(ctx context.Context, name string, values map[string]string) (*Namespace, error) {
 	err := r.do(ctx, func(c *change) error {
 		sp, err := loadSpace(c, name)
@@ -108,8 +109,8 @@ func (r *Registry) SetNamespace(ctx context.Context, name string, values map[str
 		if err != nil {
 			return err
 		}
-		if err := c.exec(`UPDATE namespace SET supervisor = ?, creation = ?, access = ?, limits = ? WHERE id = ?`,
-			ns.Supervisor, ns.Create, ns.Access, string(limits), ns.ID); err != nil {
+		if err := c.exec(`UPDATE namespace SET supervisor = ?, creation = ?, access = ?, egress = ?, limits = ? WHERE id = ?`,
+			ns.Supervisor, ns.Create, ns.Access, ns.Egress, string(limits), ns.ID); err != nil {
 			return err
 		}
 		return r.reload(c, name)
@@ -135,6 +136,9 @@ func (ns *Namespace) set(key, value string) error {
 		}
 		ns.Supervisor = value
 		return nil
+	case "egress":
+		ns.Egress = strings.Join(Hosts(value), ",")
+		return nil
 	}
 	known, err := setLimit(&ns.Limits, key, value)
 	if !known {
@@ -143,9 +147,14 @@ func (ns *Namespace) set(key, value string) error {
 	return err
 }
 
+// Hosts parts a list of hosts.
+func Hosts(list string) []string {
+	return strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == ' ' })
+}
+
 // NamespaceKeys are the keys that SetNamespace takes.
 func NamespaceKeys() []string {
-	return append([]string{"create", "access", "supervisor"}, slices.Sorted(maps.Keys(limitRules))...)
+	return append([]string{"create", "access", "supervisor", "egress"}, slices.Sorted(maps.Keys(limitRules))...)
 }
 
 func oneOf(into *string, key, value string, allowed ...string) error {

@@ -66,7 +66,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	set, err := r.SetNamespace(t.Context(), "notes", map[string]string{
 		"create": "admin", "access": "public", "supervisor": "maker", "memory": "64MiB", "cpu": "0.5", "idle_timeout": "3s",
-		"statement_timeout": "250ms", "request_timeout": "1m", "processes": "32", "storage": "1GiB", "in_flight": "8", "max_objects": "5", "body": "0",
+		"egress": "a.test, *.b.test", "statement_timeout": "250ms", "request_timeout": "1m", "processes": "32", "storage": "1GiB", "in_flight": "8", "max_objects": "5", "body": "0",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -84,8 +84,8 @@ func loadSpace(c *change, name string) (*space, error) {
 	sp := &space{ns: Namespace{Name: name, Limits: DefaultLimits()}, apps: make(map[string]*appState)}
 	var limits string
 	var created int64
-	err := c.row(`SELECT id, supervisor, creation, access, limits, created_at FROM namespace WHERE name = ?`, []any{name},
-		&sp.ns.ID, &sp.ns.Supervisor, &sp.ns.Create, &sp.ns.Access, &limits, &created)
+	err := c.row(`SELECT id, supervisor, creation, access, egress, limits, created_at FROM namespace WHERE name = ?`, []any{name},
+		&sp.ns.ID, &sp.ns.Supervisor, &sp.ns.Create, &sp.ns.Access, &sp.ns.Egress, &limits, &created)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,16 @@ func (p *player) acts(mux *http.ServeMux) {
 	mux.HandleFunc("/shared", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, shared.Add(1)) })
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("so long"); os.Exit(7) })
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { go panic("a goroutine of its own"); select {} })
+	mux.HandleFunc("/leak", func(w http.ResponseWriter, r *http.Request) { // all the ways in which a program says what it should not
+		key := p.f.Secret("KEY")
+		if r.URL.Query().Has("die") {
+			go panic("died of " + key)
+			select {}
+		}
+		fmt.Println("printed", key)
+		p.f.Logger().Warn("logged", "key", key)
+		p.f.DB().Exec("SELECT '" + key + "'")
+	})
 	mux.HandleFunc("/trip", func(http.ResponseWriter, *http.Request) { panic("the handler tripped") })
 	mux.HandleFunc("/spin", func(http.ResponseWriter, *http.Request) {
 		for {

@@ -280,6 +280,10 @@ func (p *player) desk(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if r.URL.Host != "" && props == "credential" {
+		p.sign(w, r)
+		return
+	}
 	if r.URL.Host != "" { // a request to the outside
 		body, _ := io.ReadAll(r.Body)
 		switch r.URL.Hostname() {
@@ -299,6 +303,21 @@ func (p *player) desk(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprintf(w, "hello %v at /%s", props, verb)
 	}
+}
+
+// sign sends a child's request on with a credential that the child does not have.
+func (p *player) sign(w http.ResponseWriter, r *http.Request) {
+	out := r.Clone(r.Context())
+	out.RequestURI = ""
+	out.Header.Set("Authorization", "Bearer of the director")
+	resp, err := p.f.Client().Do(out)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer resp.Body.Close()
+	w.WriteHeader(resp.StatusCode)
+	io.Copy(w, resp.Body)
 }
 
 // deskChild has the service call a child, perhaps the one that called. The way is NAME/path.

@@ -72,6 +72,8 @@ func (p *player) behave(ctx context.Context) error {
 		return nil
 	case "fail":
 		return errors.New("the theatre is closed")
+	case "leak":
+		return errors.New("no entry with " + p.f.Secret("KEY"))
 	case "panic":
 		panic("the curtain fell down")
 	case "exit":
