@@ -289,7 +289,11 @@ func mayReach(r *http.Request, ns *registry.Namespace) error {
 	if ns.Access == "public" || loopback(local) {
 		return nil
 	}
-	return &problem.Error{Code: problem.AccessDenied, Message: "namespace " + ns.Name + " is served on this machine's loopback address only",
+	only := " is served on this machine's loopback address only"
+	if ns.Access == registry.AccessToken {
+		only += ": it asks for tokens, which there are none of yet"
+	}
+	return &problem.Error{Code: problem.AccessDenied, Message: "namespace " + ns.Name + only,
 		Hint: "fgw namespaces set " + ns.Name + " access=public"}
 }
 
