@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	every = 10 * time.Millisecond // what a goroutine may compute before the monitor interrupts it, too
-	rests = 10                    // times the timer finds that no message came, until there is none any more
+	// every is how long a goroutine may compute, at the most, before the monitor awakes, which then interrupts it within 10 ms more. At
+	// 10 ms, supervisor, child and gateway together served some 7 % fewer requests.
+	every = 50 * time.Millisecond
+	rests = 4 // times the timer finds that no message came, until there is none any more
 )
 
 var (
