@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -165,7 +166,9 @@ func (r *Registry) replace(c *change, o *Object, next int, facets []record) erro
 		return err
 	}
 	path := o.Dir() + "/" + descriptionFile
-	before := path + ".old"
+	// A name of its own in the group: each change of it takes back its own, where they fail together.
+	before := path + ".old" + strconv.Itoa(r.replacements%maxGroup)
+	r.replacements++
 	if err := r.objects.Remove(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -42,7 +42,10 @@ type Registry struct {
 
 	write  *connection // the writer goroutine's
 	broken error       // the writer goroutine's: why it commits no more
-	read   *sql.DB
+	// replacements counts descriptions that were replaced; the writer goroutine's.
+	replacements int
+
+	read *sql.DB
 	// Prepared on read: each wake of a facet asks them that is not in the cache.
 	findObject, findFacet *sql.Stmt
 

@@ -104,8 +104,13 @@ func (r *Registry) ReserveFacets(ctx context.Context, o *Object, count int) (fir
 		if err := c.row(`UPDATE object SET next = next + ? WHERE id = ? RETURNING next - ?`, []any{count, o.key(), count}, &first); err != nil {
 			return fmt.Errorf("object %w", err)
 		}
-		return c.exec(`WITH RECURSIVE given(n) AS (SELECT ?2 UNION ALL SELECT n + 1 FROM given WHERE n < ?3)
+		err := c.exec(`WITH RECURSIVE given(n) AS (SELECT ?2 UNION ALL SELECT n + 1 FROM given WHERE n < ?3)
 			INSERT INTO leftover (object, n) SELECT ?1, n FROM given`, o.key(), first, first+count-1)
+		if err != nil {
+			return err
+		}
+		// The directory knows them as given, too: without the registry a new facet would get one, and find a copy there.
+		return r.describe(c, o, goneRecords([]int{first + count - 1}), false)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("reserve facets of object %q: %w", o.Name, err)

@@ -187,6 +187,46 @@ func TestReplaceIsUndone(t *testing.T) {
 	}
 }
 
+// Two replacements in an object may share a commit: if that fails, neither is left in the description.
+func TestReplacementsOfOneCommitAreUndone(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	o := grove(t, r)
+	first, second := copies(t, r, o, 0, "dst"), copies(t, r, o, 0, "beside")
+	failure := errors.New("the disk is full")
+	err := r.do(t.Context(), func(c *change) error {
+		for _, tree := range [][]Facet{first, second} {
+			if _, err := r.replaceFacet(c, o, tree); err != nil {
+				return err
+			}
+		}
+		return failure
+	})
+	if !errors.Is(err, failure) {
+		t.Fatal(err)
+	}
+	r = reopen(t, r, dir, func() {})
+	if got := state(t, r); got != asItWas {
+		t.Errorf("after opening again: %s", got)
+	}
+}
+
+// A number that was reserved is not given again, though the registry that knew of it is lost.
+func TestReservedIsNotGivenAgain(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir)
+	o := grove(t, r)
+	copies(t, r, o, 0, "dst")
+	r = reopen(t, r, dir, func() { loseRegistry(t, dir) })
+	o, err := r.Object(t.Context(), "notes", "alice")
+	must(t, err)
+	n, err := r.EnsureFacet(t.Context(), o, 0, "new")
+	must(t, err)
+	if b, err := os.ReadFile(filepath.Join(r.ObjectDir(o), fmt.Sprint(n, ".db"))); err == nil {
+		t.Errorf("a new facet has the number %d, whose database has %q in it", n, b)
+	}
+}
+
 // A process that is killed in a replacement, or whose registry is one of before it, has done all of it or nothing.
 func TestReplaceInterrupted(t *testing.T) {
 	save := func(t *testing.T, dir string) (restore func()) {
