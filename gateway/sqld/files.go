@@ -185,6 +185,9 @@ func (s *snapshot) end() {
 
 func (s *snapshot) close() {
 	s.end()
+	if !s.conn.AutoCommit() { // for want of memory, say: whoever got it next would read the past
+		s.conn.changed = true
+	}
 	s.conn.trusted = false
 	s.db.giveBack(s.conn)
 	s.db.w.unref(s.db)
