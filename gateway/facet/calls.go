@@ -310,7 +310,7 @@ func (in *instance) question(ctx context.Context, r gated, c *wire.Call) (*wire.
 	}
 	switch c.Op {
 	case wire.OpAbort:
-		return in.abortChild(ctx, name, c.Reason)
+		return in.abortChild(ctx, name, in.hide.hide(c.Reason)) // it stands in the log of what is ended
 	case wire.OpDelete:
 		return in.deleteChild(ctx, name)
 	case wire.OpClone:
