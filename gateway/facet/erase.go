@@ -137,8 +137,18 @@ func (m *Manager) RemoveObject(ctx context.Context, namespace, object string) er
 	return m.removeObject(ctx, o)
 }
 
-// removeObject removes an object that is held.
+// removeObject removes an object that is held. Its caller may leave: the hold must not end while a worker still removes databases,
+// for the next object of this name has the same ones.
 func (m *Manager) removeObject(ctx context.Context, o *registry.Object) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := lasting(ctx)
+	defer cancel()
+	return late(ctx, m.removeHeld(ctx, o))
+}
+
+func (m *Manager) removeHeld(ctx context.Context, o *registry.Object) error {
 	facets, err := m.Registry.Facets(ctx, o)
 	if err != nil {
 		return err
