@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/facetgateway/fgw/gateway/address"
 	"github.com/facetgateway/fgw/gateway/problem"
@@ -15,7 +16,7 @@ import (
 	"github.com/facetgateway/fgw/sdk/wire/sqlchan"
 )
 
-// Clone replaces dst by a copy of src, which may go on running. Once it has begun it goes on without its caller, for changeTime; it
+// Clone replaces dst by a copy of src, which may go on running. Once it has begun it goes on without its caller, as lastingFor says; it
 // is done as a whole or not at all.
 func (m *Manager) Clone(ctx context.Context, src, dst address.Address) error {
 	if _, err := m.find(ctx, src); err != nil {
@@ -60,18 +61,26 @@ func (m *Manager) replace(ctx context.Context, src, dst address.Address) error {
 		return err
 	}
 	defer release()
-	ctx, cancel := lasting(ctx)
-	defer cancel()
-	return late(ctx, m.copyTree(ctx, src, dst))
-}
-
-// copyTree copies a facet and its descendants over dst, which is held. The copies are made beside what is there, and take its place
-// at one moment, once they are whole: until then, and where that fails, dst is as it was.
-func (m *Manager) copyTree(ctx context.Context, src, dst address.Address) error {
 	from, err := m.find(ctx, src)
 	if err != nil {
 		return err
 	}
+	facets, err := m.Registry.Facets(ctx, from.object)
+	if err != nil {
+		return err
+	}
+	bytes, err := m.roomFor(from, dst, facets)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := lastingFor(ctx, bytes)
+	defer cancel()
+	return late(ctx, m.copyTree(ctx, from, below(facets, from.n), dst))
+}
+
+// copyTree copies a facet and its descendants over dst, which is held. The copies are made beside what is there, and take its place
+// at one moment, once they are whole: until then, and where that fails, dst is as it was.
+func (m *Manager) copyTree(ctx context.Context, from *record, sources []registry.Facet, dst address.Address) error {
 	parent := 0
 	if up := dst.Facets[:len(dst.Facets)-1]; len(up) > 0 {
 		numbers, err := m.Registry.FindFacet(ctx, from.object, up...)
@@ -80,14 +89,6 @@ func (m *Manager) copyTree(ctx context.Context, src, dst address.Address) error 
 		}
 		parent = numbers[len(numbers)-1]
 	}
-	facets, err := m.Registry.Facets(ctx, from.object)
-	if err != nil {
-		return err
-	}
-	if err := m.roomFor(from, dst, facets); err != nil {
-		return err
-	}
-	sources := below(facets, from.n)
 	first, err := m.Registry.ReserveFacets(ctx, from.object, len(sources))
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func (m *Manager) copyTree(ctx context.Context, src, dst address.Address) error 
 	removed, err := m.putCopies(ctx, from.object, sources, tree)
 	if err != nil {
 		m.discard(ctx, from.object, first, len(tree))
-		return cloneProblem(err, src, dst)
+		return cloneProblem(err, from.addr, dst)
 	}
 	return m.sweep(ctx, from.object, removed)
 }
@@ -162,18 +163,14 @@ func below(facets []registry.Facet, n int) (tree []registry.Facet) {
 	return tree
 }
 
-// roomFor says whether a copy over dst fits into what the object's databases may take together.
-func (m *Manager) roomFor(from *record, dst address.Address, facets []registry.Facet) error {
+// roomFor gives the bytes of a copy over dst, or refuses it where it does not fit into what the object's databases may take together.
+func (m *Manager) roomFor(from *record, dst address.Address, facets []registry.Facet) (copied int64, err error) {
 	ns, err := m.Registry.Namespace(dst.Namespace)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	most := m.specOf(dst, ns).Object
-	if most == 0 {
-		return nil
-	}
-	var kept, copied int64
-	for _, f := range append(facets, registry.Facet{}) { // the supervisor, too
+	var kept int64
+	for _, f := range append(slices.Clip(facets), registry.Facet{}) { // the supervisor, too
 		a := address.Address{Namespace: dst.Namespace, Object: dst.Object, Facets: f.Path}
 		var bytes int64 // without what a log may still hold
 		if fi, err := os.Stat(filepath.Join(m.Objects, placeOf(from.object, f.N).file)); err == nil {
@@ -186,9 +183,9 @@ func (m *Manager) roomFor(from *record, dst address.Address, facets []registry.F
 			copied += bytes
 		}
 	}
-	if kept+copied > most {
-		return problem.New(problem.StorageQuota, "a copy of %s takes %s, and the databases of its object may take %s together; %s are in use",
+	if most := m.specOf(dst, ns).Object; most > 0 && kept+copied > most {
+		return 0, problem.New(problem.StorageQuota, "a copy of %s takes %s, and the databases of its object may take %s together; %s are in use",
 			from.addr, sizeText(copied), sizeText(most), sizeText(kept))
 	}
-	return nil
+	return copied, nil
 }

@@ -23,6 +23,16 @@ func TestHide(t *testing.T) {
 			t.Errorf("bytes %q: %q, wanted %q", in, got, want)
 		}
 	}
+	// In pieces, wherever the border lies.
+	h = newHider(map[string]string{"A": "hunter2", "B": "open sesame"})
+	const text, hidden = "a open sesame b hunter2 c", "a [secret B] b [secret A] c"
+	for at := range len(text) {
+		first, held := h.piece(nil, []byte(text[:at]), false)
+		second, held := h.piece(held, []byte(text[at:]), true)
+		if got := string(first) + string(second); got != hidden || len(held) > 0 {
+			t.Errorf("with a border at %d: %q and %q are held", at, got, held)
+		}
+	}
 	for _, none := range []map[string]string{nil, {}, {"A": "abc"}} {
 		if h := newHider(none); h != nil || h.hide("abc") != "abc" || string(h.hideBytes([]byte("abc"))) != "abc" {
 			t.Errorf("%v hides something", none)
@@ -35,9 +45,9 @@ func TestHide(t *testing.T) {
 		large.WriteString(strings.Repeat("y", large.Len()%61))
 		large.WriteByte('\n')
 	}
-	hidden := newHider(map[string]string{"L": large.String()})
+	of := newHider(map[string]string{"L": large.String()})
 	for _, line := range strings.Split(large.String(), "\n")[:50] {
-		if got := hidden.hide("hello " + line + "."); got != "hello [secret L]." {
+		if got := of.hide("hello " + line + "."); got != "hello [secret L]." {
 			t.Fatalf("a line of a large one: %s", got)
 		}
 	}

@@ -79,20 +79,26 @@ func (m *Manager) holdAll(ctx context.Context, a address.Address, reason string,
 // minutes on a disk that is busy.
 const changeTime = 5 * time.Minute
 
+// slowestDisk is how many bytes a second a copy is given time for, beside changeTime: what is not finished then is on a disk in trouble.
+const slowestDisk = 4 << 20
+
 // lasting returns a context that does not end with its parent, but in time.
-func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(ctx), changeTime, errLate)
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) { return lastingFor(ctx, 0) }
+
+// lastingFor is lasting for a change that copies so many bytes.
+func lastingFor(ctx context.Context, bytes int64) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), changeTime+time.Duration(bytes/slowestDisk)*time.Second, errLate)
 }
 
 // late is err, or what is told where ctx, a lasting one, was over.
 func late(ctx context.Context, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errLate) {
-		return &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "this takes longer than " + changeTime.String() + " and is not finished: the disk is busy; ask for it again"}
+		return &problem.Error{Code: problem.Overloaded, RetryAfter: time.Second, Message: "this takes too long and is not finished: the disk is busy; ask for it again"}
 	}
 	return err
 }
 
-var errLate = errors.New("a change of what is stored took longer than " + changeTime.String())
+var errLate = errors.New("a change of what is stored took too long")
 
 // take begins holds, all or none: two that wait for one another's would do so for ever. It gives one that is in their way.
 func (m *Manager) take(holds []*hold) (other *hold) {

@@ -39,10 +39,13 @@ func (m *Manager) newOutput(in *instance, pipe *os.File) *output {
 func (o *output) read(r io.Reader) {
 	defer close(o.done)
 	br := bufio.NewReaderSize(r, 16<<10)
+	var held []byte // what may be the beginning of a secret
 	for {
 		line, err := br.ReadSlice('\n')
+		begin := time.Now()
+		line, held = o.hide.piece(held, line, !errors.Is(err, bufio.ErrBufferFull))
+		rest(cost(begin), o.ends)
 		if len(line) > 0 {
-			line = o.hide.hideBytes(line)
 			o.remember(line)
 			// A line longer than the buffer arrives in pieces: each is a line of its own in the log.
 			rest(o.log.Append(logs.StreamOutput, "", strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "\uFFFD")), o.ends)

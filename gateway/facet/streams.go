@@ -77,6 +77,9 @@ func (in *instance) readLog(st *yamux.Stream) {
 			in.kill(problem.FacetProtocol, "an unreadable log record")
 			return
 		}
-		rest(in.output.log.Append(logs.StreamLog, r.RequestID, in.hide.hide(logLine(&r, len(body)))), in.dead)
+		begin := time.Now()
+		line := in.hide.hide(logLine(&r, len(body)))
+		rest(cost(begin), in.dead)
+		rest(in.output.log.Append(logs.StreamLog, r.RequestID, line), in.dead)
 	}
 }

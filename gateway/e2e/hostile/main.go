@@ -66,6 +66,7 @@ var modes = map[string]func(*peer){
 	}),
 	"split-answer": answering(nil, func(p *peer, s *stream) { p.send(s.id, 0, []byte(split)) }),
 	"cut": answering(nil, func(p *peer, s *stream) {
+		s.ended = true // to end it twice breaks the wire, which is not what this is about
 		p.send(s.id, flagFIN, []byte("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this"))
 	}),
 	"reset":         answering(nil, func(p *peer, s *stream) { p.frame(typeWindow, flagRST, s.id, 0) }),

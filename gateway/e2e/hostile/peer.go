@@ -39,6 +39,8 @@ type stream struct {
 	id   uint32
 	got  []byte // since the last request
 	kind byte   // 0: not read yet
+	// ended says that its end was sent with an answer.
+	ended bool
 }
 
 // greet answers the handshake as it should be.
@@ -189,7 +191,9 @@ func (p *peer) pump(answer func(*peer, *stream), begin func()) {
 		}
 		if flags&(flagFIN|flagRST) != 0 {
 			delete(p.streams, id)
-			p.frame(typeWindow, flagFIN, id, 0)
+			if !s.ended {
+				p.frame(typeWindow, flagFIN, id, 0)
+			}
 		}
 	}
 }
