@@ -226,7 +226,11 @@ func (in *instance) begin(ctx context.Context) error {
 func (in *instance) firstWord(ctx context.Context) (t wire.FrameType, body []byte, err error) {
 	control, err := in.mux.OpenStream()
 	if err == nil {
-		err = wire.WriteKind(control, wire.StreamControl)
+		// Where start fails at once, the facet has said so and ended its wire before yamux tells that this is sent: what came is there
+		// to be read all the same.
+		if err = wire.WriteKind(control, wire.StreamControl); errors.Is(err, yamux.ErrSessionShutdown) {
+			err = nil
+		}
 	}
 	if err != nil {
 		return 0, nil, in.lost("open the control stream", err)
